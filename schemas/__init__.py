@@ -1,0 +1,1 @@
+"""Declarations in, nothing out: the words, columns, tables and errors that every stage shares."""

@@ -1,0 +1,322 @@
+"""Values in, columns out: how n values of one kind lie in memory, in Avro and in ClickHouse.
+
+In memory a column is one of
+- ``np.ndarray[n]`` for number kinds (little-endian),
+- ``np.ndarray[n, width]`` of uint8 for fixed kinds,
+- ``Ragged`` for ``bytes``, ``string`` and lists, ``Struct`` for tuples, ``Nullable`` for ``?kind``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.kinds import Kind, parse_kind
+
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Ragged:
+    """Values of any length: row i is ``values[offsets[i]:offsets[i + 1]]``."""
+
+    offsets: npt.NDArray[np.int64]
+    """int64[n + 1], first 0, never falling."""
+    values: Column
+    """The rows' values one after the other: uint8 for bytes and strings, else a column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nullable:
+    """Values that may be absent."""
+
+    valid: npt.NDArray[np.bool_]
+    """bool[n]: False where the value is absent."""
+    values: Column
+    """n values; zero, or empty, where absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Struct:
+    """Tuples: one column a field."""
+
+    fields: tuple[Column, ...]
+    """The fields' columns, each of n values."""
+
+
+Column: TypeAlias = npt.NDArray[Any] | Ragged | Nullable | Struct
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnBlock:
+    """Rows of one table as columns."""
+
+    table: str
+    """The table's name."""
+    rows: int
+    """How many rows every column holds."""
+    columns: dict[str, Column]
+    """The columns by name, in the table's order."""
+
+
+def row_count(column: Column) -> int:
+    """How many values a column holds."""
+    if isinstance(column, Ragged):
+        return len(column.offsets) - 1
+    if isinstance(column, Nullable):
+        return len(column.valid)
+    if isinstance(column, Struct):
+        return row_count(column.fields[0])
+    return len(column)
+
+
+def empty(kind: Kind) -> Column:
+    """A column of no values."""
+    if kind.shape == "number":
+        return np.empty(0, kind.dtype)
+    if kind.shape == "fixed":
+        return np.empty((0, kind.width), np.uint8)
+    if kind.shape == "ragged":
+        return Ragged(np.zeros(1, np.int64), np.empty(0, np.uint8))
+    if kind.shape == "list":
+        return Ragged(np.zeros(1, np.int64), empty(kind.children[0]))
+    if kind.shape == "nullable":
+        return Nullable(np.empty(0, np.bool_), empty(kind.children[0]))
+    return Struct(tuple(empty(child) for child in kind.children))
+
+
+def concat(kind: Kind, columns: Sequence[Any]) -> Column:
+    """One column of all the values of `columns`, in order."""
+    if len(columns) == 1:
+        only: Column = columns[0]
+        return only
+    if not columns:
+        return empty(kind)
+    if kind.shape in ("number", "fixed"):
+        return np.concatenate(columns)
+    if kind.shape in ("ragged", "list"):
+        steps = [column.offsets[1:] for column in columns]
+        ends = np.cumsum([column.offsets[-1] for column in columns])
+        for i in range(1, len(steps)):
+            steps[i] = steps[i] + ends[i - 1]
+        offsets = np.concatenate([np.zeros(1, np.int64), *steps])
+        values = [column.values for column in columns]
+        if kind.shape == "ragged":
+            return Ragged(offsets, np.concatenate(values))
+        return Ragged(offsets, concat(kind.children[0], values))
+    if kind.shape == "nullable":
+        valid = np.concatenate([column.valid for column in columns])
+        return Nullable(valid, concat(kind.children[0], [column.values for column in columns]))
+    return Struct(
+        tuple(
+            concat(child, [column.fields[i] for column in columns])
+            for i, child in enumerate(kind.children)
+        )
+    )
+
+
+def take(kind: Kind, column: Any, index: npt.NDArray[np.int64]) -> Column:
+    """The rows of `column` that `index` names, in its order."""
+    if kind.shape in ("number", "fixed"):
+        taken: npt.NDArray[Any] = column[index]
+        return taken
+    if kind.shape in ("ragged", "list"):
+        starts = column.offsets[:-1][index]
+        lengths = column.offsets[1:][index] - starts
+        offsets = np.zeros(len(index) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        inner = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
+        if kind.shape == "ragged":
+            return Ragged(offsets, column.values[inner])
+        return Ragged(offsets, take(kind.children[0], column.values, inner))
+    if kind.shape == "nullable":
+        return Nullable(column.valid[index], take(kind.children[0], column.values, index))
+    return Struct(
+        tuple(
+            take(child, field, index)
+            for child, field in zip(kind.children, column.fields, strict=True)
+        )
+    )
+
+
+def to_buffers(kind: Kind, column: Any) -> list[bytes]:
+    """The column's buffers in their fixed order: layout version 1 of the segments.
+
+    Number and fixed kinds give one buffer; ragged kinds offsets (int64 little-endian, n + 1) and
+    values; nullable kinds a mask (one byte a row) and values; tuples their fields' buffers.
+    """
+    if kind.shape in ("number", "fixed"):
+        return [column.tobytes()]
+    if kind.shape == "ragged":
+        return [column.offsets.astype("<i8", copy=False).tobytes(), column.values.tobytes()]
+    if kind.shape == "list":
+        offsets = column.offsets.astype("<i8", copy=False).tobytes()
+        return [offsets, *to_buffers(kind.children[0], column.values)]
+    if kind.shape == "nullable":
+        return [column.valid.tobytes(), *to_buffers(kind.children[0], column.values)]
+    pairs = zip(kind.children, column.fields, strict=True)
+    return list(chain.from_iterable(to_buffers(child, field) for child, field in pairs))
+
+
+def from_buffers(kind: Kind, rows: int, buffers: Iterable[bytes]) -> Column:
+    """The column whose `to_buffers` gave `buffers`; number and fixed columns are views, read-only.
+
+    Raises
+    ------
+    ValueError
+        If a buffer has not the size that the kind and the row count ask for.
+    """
+    return _read(kind, rows, iter(buffers))
+
+
+def _read(kind: Kind, rows: int, buffers: Any) -> Column:
+    if kind.shape in ("number", "fixed"):
+        buffer = next(buffers)
+        if len(buffer) != rows * kind.width:
+            raise ValueError(f"{kind.text}: {len(buffer)} bytes do not hold {rows} values")
+        flat = np.frombuffer(buffer, kind.dtype)
+        return flat.reshape(rows, kind.width) if kind.shape == "fixed" else flat
+    if kind.shape in ("ragged", "list"):
+        offsets = np.frombuffer(next(buffers), "<i8")
+        if len(offsets) != rows + 1 or offsets[0] != 0 or (np.diff(offsets) < 0).any():
+            raise ValueError(f"{kind.text}: offsets do not describe {rows} rows")
+        total = int(offsets[-1])
+        if kind.shape == "list":
+            return Ragged(offsets, _read(kind.children[0], total, buffers))
+        values = np.frombuffer(next(buffers), np.uint8)
+        if len(values) != total:
+            raise ValueError(f"{kind.text}: {len(values)} bytes where offsets end at {total}")
+        return Ragged(offsets, values)
+    if kind.shape == "nullable":
+        valid = np.frombuffer(next(buffers), np.bool_)
+        if len(valid) != rows:
+            raise ValueError(f"{kind.text}: the mask has {len(valid)} rows, not {rows}")
+        return Nullable(valid, _read(kind.children[0], rows, buffers))
+    return Struct(tuple(_read(child, rows, buffers) for child in kind.children))
+
+
+def to_native(kind: Kind, column: Any) -> bytes:
+    """The column as the body of a ClickHouse Native block's column.
+
+    Source: ClickHouse docs, "Native format" (fixed-width little-endian values; strings behind a
+    LEB128 length; arrays as cumulative UInt64 ends, then the values; the null map first).
+    """
+    if kind.shape in ("number", "fixed"):
+        body: bytes = column.tobytes()
+        return body
+    if kind.shape == "ragged":
+        return _native_strings(column)
+    if kind.shape == "list":
+        ends = column.offsets[1:].astype("<u8").tobytes()
+        return ends + to_native(kind.children[0], column.values)
+    if kind.shape == "nullable":
+        absent: bytes = (~column.valid).tobytes()
+        return absent + to_native(kind.children[0], column.values)
+    pairs = zip(kind.children, column.fields, strict=True)
+    return b"".join(to_native(child, field) for child, field in pairs)
+
+
+def _native_strings(column: Ragged) -> bytes:
+    """Each row behind its LEB128 length, without a loop over rows."""
+    lengths = np.diff(column.offsets)
+    count = len(lengths)
+    if count == 0:
+        return b""
+    prefix_bytes = np.ones(count, np.int64)
+    bound = 1 << 7
+    longest = int(lengths.max())
+    while bound <= longest:
+        prefix_bytes += lengths >= bound
+        bound <<= 7
+    starts = np.cumsum(lengths + prefix_bytes) - lengths
+    out = np.empty(int(starts[-1] + lengths[-1]), np.uint8)
+    shift = np.repeat(starts - column.offsets[:-1], lengths)
+    out[shift + np.arange(int(column.offsets[-1]))] = column.values
+    prefix_starts = starts - prefix_bytes
+    for place in range(int(prefix_bytes.max())):
+        has = prefix_bytes > place
+        digit = (lengths[has] >> (7 * place)) & 0x7F
+        more = np.where(prefix_bytes[has] > place + 1, 0x80, 0)
+        out[prefix_starts[has] + place] = (digit | more).astype(np.uint8)
+    return out.tobytes()
+
+
+def from_python(kind: Kind, values: Sequence[Any]) -> Column:
+    """A column of Python values: int, bool, bytes, str, None, list, tuple as the kind asks."""
+    if kind.shape == "number":
+        return np.array(values, kind.dtype) if len(values) else np.empty(0, kind.dtype)
+    if kind.shape == "fixed":
+        if kind.text in ("u256", "i256"):
+            signed = kind.text == "i256"
+            values = [int(value).to_bytes(32, "little", signed=signed) for value in values]
+        if any(len(value) != kind.width for value in values):
+            raise ValueError(f"{kind.text}: a value has not {kind.width} bytes")
+        return np.frombuffer(b"".join(values), np.uint8).reshape(len(values), kind.width)
+    if kind.shape in ("ragged", "list"):
+        if kind.text == "string":
+            values = [v.encode() if isinstance(v, str) else v for v in values]
+        offsets = np.zeros(len(values) + 1, np.int64)
+        np.cumsum([len(value) for value in values], out=offsets[1:])
+        if kind.shape == "ragged":
+            return Ragged(offsets, np.frombuffer(b"".join(values), np.uint8))
+        flat = list(chain.from_iterable(values))
+        return Ragged(offsets, from_python(kind.children[0], flat))
+    if kind.shape == "nullable":
+        child = kind.children[0]
+        zero: Any = b"" if child.shape == "ragged" else 0
+        if child.shape == "fixed" and child.text not in ("u256", "i256"):
+            zero = bytes(child.width)
+        valid = np.array([value is not None for value in values], np.bool_)
+        return Nullable(valid, from_python(child, [zero if v is None else v for v in values]))
+    parts = [[value[i] for value in values] for i in range(len(kind.children))]
+    pairs = zip(kind.children, parts, strict=True)
+    return Struct(tuple(from_python(child, part) for child, part in pairs))
+
+
+def to_python(kind: Kind, column: Any) -> list[Any]:
+    """The column's values as Python values; strings come as bytes (they may not be UTF-8)."""
+    if kind.shape == "number":
+        values: list[Any] = column.tolist()
+        return [bool(value) for value in values] if kind.text == "bool" else values
+    if kind.shape == "fixed":
+        raw, width = column.tobytes(), kind.width
+        cut = [raw[i : i + width] for i in range(0, len(raw), width)]
+        if kind.text in ("u256", "i256"):
+            return [int.from_bytes(v, "little", signed=kind.text == "i256") for v in cut]
+        return cut
+    if kind.shape == "ragged":
+        raw, ends = column.values.tobytes(), column.offsets.tolist()
+        return [raw[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    if kind.shape == "list":
+        flat, ends = to_python(kind.children[0], column.values), column.offsets.tolist()
+        return [flat[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    if kind.shape == "nullable":
+        inner = to_python(kind.children[0], column.values)
+        return [v if ok else None for v, ok in zip(inner, column.valid.tolist(), strict=True)]
+    fields = [to_python(c, f) for c, f in zip(kind.children, column.fields, strict=True)]
+    return list(zip(*fields, strict=True))
+
+
+__all__ = [
+    "Column",
+    "ColumnBlock",
+    "Kind",
+    "Nullable",
+    "Ragged",
+    "Struct",
+    "concat",
+    "empty",
+    "from_buffers",
+    "from_python",
+    "parse_kind",
+    "row_count",
+    "take",
+    "to_buffers",
+    "to_native",
+    "to_python",
+]
