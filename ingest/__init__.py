@@ -1,0 +1,1 @@
+"""JSON-RPC in, proven segments of columns out."""
