@@ -36,7 +36,7 @@ _MARKER = b"\xc3\x01"
 class UnknownMessage(Permanent):
     """Bytes that no schema of ours describes."""
 
-    code = "HR-3001"
+    code = "HR-3901"
     what = "a message of {size_bytes} bytes could not be read as {expected}: {reason}"
     why = "it was written by a newer Headrace or by something else, or it is damaged"
     fix = "upgrade Headrace, or look at the message in dead_letters and drive it again"
