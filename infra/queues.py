@@ -1,4 +1,4 @@
-"""Envelopes in from one stage, out to the next: queues bounded by bytes."""
+"""Envelopes in from one stage, out to the next: queues bounded by bytes, the head lane first."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ class QueueClosed(Exception):  # noqa: N818 - a signal between threads, not an e
 
 
 class ByteQueue:
-    """A first-in, first-out queue of envelopes that holds at most `bytes_max` bytes.
+    """A queue of envelopes, first in first out per lane, of at most `bytes_max` bytes a lane.
 
-    Threads take from it with `get`; asyncio code puts with `put`, threads with `put_blocking`.
-    A single envelope above the bound is let through when the queue is empty, so that a large
-    block passes rather than stalls. Envelopes count from `put` until `done`, so that an empty
-    queue means that the next stage has finished with them.
+    Threads take with `get`, which prefers the head lane, so that the head never waits behind a
+    backfill. Asyncio code puts with `put`, threads with `put_blocking`; both wait while the lane
+    is full. An envelope above the bound is let through when its lane is empty, so that a large
+    block passes rather than stalls. Envelopes count as undone from `put` until `done`.
     """
 
     def __init__(self, name: str, bytes_max: int) -> None:
         self.name = name
         self.bytes_max = bytes_max
-        self._envelopes: deque[Envelope] = deque()
-        self._bytes = 0
+        self._lanes: dict[str, deque[Envelope]] = {"head": deque(), "history": deque()}
+        self._bytes = {"head": 0, "history": 0}
         self._undone = 0
         self._closed = False
         self._changed = threading.Condition()
@@ -35,7 +35,7 @@ class ByteQueue:
     @property
     def bytes_waiting(self) -> int:
         """Bytes put and not yet taken."""
-        return self._bytes
+        return sum(self._bytes.values())
 
     @property
     def undone(self) -> int:
@@ -43,19 +43,20 @@ class ByteQueue:
         return self._undone
 
     def _try_put(self, envelope: Envelope) -> bool:
-        size = len(envelope.value)
         if self._closed:
             raise QueueClosed(self.name)
-        if self._bytes and self._bytes + size > self.bytes_max:
+        lane = envelope.headers["lane"]
+        size = len(envelope.value)
+        if self._bytes[lane] and self._bytes[lane] + size > self.bytes_max:
             return False
-        self._envelopes.append(envelope)
-        self._bytes += size
+        self._lanes[lane].append(envelope)
+        self._bytes[lane] += size
         self._undone += 1
         self._changed.notify_all()
         return True
 
     async def put(self, envelope: Envelope) -> None:
-        """Put, waiting while the queue is full; raises QueueClosed."""
+        """Put, waiting while the lane is full; raises QueueClosed."""
         while True:
             with self._changed:
                 if self._try_put(envelope):
@@ -66,7 +67,7 @@ class ByteQueue:
             await waiter
 
     def put_blocking(self, envelope: Envelope) -> None:
-        """Put from a thread, waiting while the queue is full; raises QueueClosed."""
+        """Put from a thread, waiting while the lane is full; raises QueueClosed."""
         with self._changed:
             while not self._try_put(envelope):
                 self._changed.wait()
@@ -74,16 +75,17 @@ class ByteQueue:
     def get(self, timeout_seconds: float | None = None) -> Envelope | None:
         """The next envelope, or None when the time is up; raises QueueClosed once drained."""
         with self._changed:
-            if not self._envelopes and not self._closed:
+            if not any(self._lanes.values()) and not self._closed:
                 self._changed.wait(timeout_seconds)
-            if not self._envelopes:
-                if self._closed:
-                    raise QueueClosed(self.name)
-                return None
-            envelope = self._envelopes.popleft()
-            self._bytes -= len(envelope.value)
-            self._wake()
-            return envelope
+            for lane, envelopes in self._lanes.items():
+                if envelopes:
+                    envelope = envelopes.popleft()
+                    self._bytes[lane] -= len(envelope.value)
+                    self._wake()
+                    return envelope
+            if self._closed:
+                raise QueueClosed(self.name)
+            return None
 
     def done(self, count: int = 1) -> None:
         """Say that `count` envelopes taken from here have left the next stage for good."""
