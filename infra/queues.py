@@ -9,7 +9,7 @@ from collections import deque
 from schemas.segments import Envelope
 
 
-class QueueClosed(Exception):  # noqa: N818 - a signal between threads, not an error
+class QueueClosed(Exception):
     """The pipeline stops: nothing more is put or taken."""
 
 

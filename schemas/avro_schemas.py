@@ -80,7 +80,7 @@ def _message(name: str, doc: str, fields: list[dict[str, Any]]) -> dict[str, Any
 
 def _segment(name: str, doc: str, fields: list[dict[str, Any]]) -> dict[str, Any]:
     hash_type = {"type": "fixed", "name": "Hash", "size": 32}
-    head = [
+    head: list[dict[str, Any]] = [
         {"name": "name", "type": _name_record(hash_type)},
         {"name": "observed_at_ms", "type": "long"},
     ]

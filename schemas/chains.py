@@ -60,7 +60,5 @@ def load_chains() -> dict[str, ChainFacts]:
     for name, facts in tomllib.loads(text).items():
         level = Verification[facts.pop("verification_reached")]
         chain_id = facts.pop("chain_id", None)
-        chains[name] = ChainFacts(
-            name=name, chain_id=chain_id, verification_reached=level, **facts
-        )
+        chains[name] = ChainFacts(name=name, chain_id=chain_id, verification_reached=level, **facts)
     return chains

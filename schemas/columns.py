@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -105,7 +105,7 @@ def concat(kind: Kind, columns: Sequence[Any]) -> Column:
         for i in range(1, len(steps)):
             steps[i] = steps[i] + ends[i - 1]
         offsets = np.concatenate([np.zeros(1, np.int64), *steps])
-        values = [column.values for column in columns]
+        values: list[Any] = [column.values for column in columns]
         if kind.shape == "ragged":
             return Ragged(offsets, np.concatenate(values))
         return Ragged(offsets, concat(kind.children[0], values))
@@ -210,9 +210,9 @@ def to_native(kind: Kind, column: Any) -> bytes:
         body: bytes = column.tobytes()
         return body
     if kind.shape == "ragged":
-        return _native_strings(column)
+        return _native_strings(column.offsets, column.values)
     if kind.shape == "list":
-        ends = column.offsets[1:].astype("<u8").tobytes()
+        ends: bytes = column.offsets[1:].astype("<u8").tobytes()
         return ends + to_native(kind.children[0], column.values)
     if kind.shape == "nullable":
         absent: bytes = (~column.valid).tobytes()
@@ -221,9 +221,9 @@ def to_native(kind: Kind, column: Any) -> bytes:
     return b"".join(to_native(child, field) for child, field in pairs)
 
 
-def _native_strings(column: Ragged) -> bytes:
+def _native_strings(offsets: npt.NDArray[np.int64], values: Bytes) -> bytes:
     """Each row behind its LEB128 length, without a loop over rows."""
-    lengths = np.diff(column.offsets)
+    lengths = np.diff(offsets)
     count = len(lengths)
     if count == 0:
         return b""
@@ -234,9 +234,9 @@ def _native_strings(column: Ragged) -> bytes:
         prefix_bytes += lengths >= bound
         bound <<= 7
     starts = np.cumsum(lengths + prefix_bytes) - lengths
-    out = np.empty(int(starts[-1] + lengths[-1]), np.uint8)
-    shift = np.repeat(starts - column.offsets[:-1], lengths)
-    out[shift + np.arange(int(column.offsets[-1]))] = column.values
+    out: Bytes = np.empty(int(starts[-1] + lengths[-1]), np.uint8)
+    shift = np.repeat(starts - offsets[:-1], lengths)
+    out[shift + np.arange(int(offsets[-1]))] = values
     prefix_starts = starts - prefix_bytes
     for place in range(int(prefix_bytes.max())):
         has = prefix_bytes > place
@@ -291,10 +291,10 @@ def to_python(kind: Kind, column: Any) -> list[Any]:
         return cut
     if kind.shape == "ragged":
         raw, ends = column.values.tobytes(), column.offsets.tolist()
-        return [raw[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        return [raw[a:b] for a, b in pairwise(ends)]
     if kind.shape == "list":
         flat, ends = to_python(kind.children[0], column.values), column.offsets.tolist()
-        return [flat[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        return [flat[a:b] for a, b in pairwise(ends)]
     if kind.shape == "nullable":
         inner = to_python(kind.children[0], column.values)
         return [v if ok else None for v, ok in zip(inner, column.valid.tolist(), strict=True)]

@@ -40,9 +40,7 @@ METRICS = (
     Metric(
         "headrace_provider_errors_total", "counter", "Failed calls by provider.", "one that rises"
     ),
-    Metric(
-        "headrace_provider_quarantined", "gauge", "1 while a provider is quarantined.", "any 1"
-    ),
+    Metric("headrace_provider_quarantined", "gauge", "1 while a provider is quarantined.", "any 1"),
     Metric(
         "headrace_decode_failures_total", "counter", "Logs that no layout could decode.", "a jump"
     ),

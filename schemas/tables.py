@@ -111,7 +111,7 @@ BLOCKS = Table(
         ColumnSpec("gas_limit", "u64", "Gas limit of the block.", HEADER),
         ColumnSpec("gas_used", "u64", "Gas used by all its transactions.", HEADER),
         ColumnSpec("extra_data", "bytes", "The producer's free bytes.", HEADER),
-        ColumnSpec("mix_hash", "bytes32", "Proof-of-work mix, or prevRandao since the Merge.", HEADER),
+        ColumnSpec("mix_hash", "bytes32", "Proof-of-work mix; prevRandao since the Merge.", HEADER),
         ColumnSpec("nonce", "bytes8", "Proof-of-work nonce; zeros since the Merge.", HEADER),
         ColumnSpec("base_fee_per_gas_wei", "?u256", "Base fee (EIP-1559).", HEADER),
         ColumnSpec("withdrawals_root", "?bytes32", "Root of the withdrawals (EIP-4895).", HEADER),

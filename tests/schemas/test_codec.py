@@ -120,9 +120,7 @@ def test_every_released_schema_stays_readable(key: tuple[str, int]) -> None:
     name, layout = key
     writer = avro.schema.parse(LAYOUTS.joinpath(f"v{layout}", f"{name}.avsc").read_text("utf-8"))
     reader = avro.schema.parse(json.dumps(declared_schemas()[name]))
-    result = avro.compatibility.ReaderWriterCompatibilityChecker().get_compatibility(
-        reader, writer
-    )
+    result = avro.compatibility.ReaderWriterCompatibilityChecker().get_compatibility(reader, writer)
     assert result.compatibility is avro.compatibility.SchemaCompatibilityType.compatible
 
 
