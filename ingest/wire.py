@@ -1,0 +1,282 @@
+"""Bytes of JSON-RPC results in, typed payloads out: blocks, transactions, receipts, logs.
+
+Values stay the hex text that the node sent; `ingest.build` turns whole segments of them into
+columns at once. Fields that no column needs are not declared, so they cost nothing; header fields
+that this version does not know survive in `Block.source` (see `unknown_header_fields`).
+
+Source: the execution-apis specification, and op-geth for OP-stack deposits.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, Union
+
+import msgspec
+
+from schemas.errors_verify import PayloadInvalid
+
+
+class Log(msgspec.Struct, gc=False, rename="camel"):
+    """One log, as in a receipt or from eth_getLogs."""
+
+    address: str
+    topics: list[str]
+    data: str
+    block_hash: str
+    block_number: str
+    transaction_hash: str
+    transaction_index: str
+    log_index: str
+    removed: bool = False
+
+
+class Receipt(msgspec.Struct, gc=False, rename="camel"):
+    """One transaction's receipt."""
+
+    transaction_hash: str
+    transaction_index: str
+    block_hash: str
+    block_number: str
+    cumulative_gas_used: str
+    gas_used: str
+    logs: list[Log]
+    status: str | None = None
+    root: str | None = None
+    """State root after the transaction, before Byzantium; then there is no status."""
+    type: str | None = None
+    logs_bloom: str | None = None
+    contract_address: str | None = None
+    effective_gas_price: str | None = None
+    blob_gas_used: str | None = None
+    blob_gas_price: str | None = None
+    deposit_nonce: str | None = None
+    deposit_receipt_version: str | None = None
+    l1_fee: str | None = msgspec.field(default=None, name="l1Fee")
+
+
+class AccessTuple(msgspec.Struct, gc=False, rename="camel"):
+    """One address of an access list (EIP-2930)."""
+
+    address: str
+    storage_keys: list[str]
+
+
+class Authorization(msgspec.Struct, gc=False, rename="camel"):
+    """One authorization of a set-code transaction (EIP-7702)."""
+
+    chain_id: str
+    address: str
+    nonce: str
+    r: str
+    s: str
+    y_parity: str | None = None
+    v: str | None = None
+
+
+class Transaction(msgspec.Struct, gc=False, rename="camel"):
+    """One transaction of any type; what a type does not have is None."""
+
+    hash: str
+    from_address: str = msgspec.field(name="from")
+    nonce: str
+    value: str
+    gas: str
+    input: str
+    type: str | None = None
+    to: str | None = None
+    block_hash: str | None = None
+    transaction_index: str | None = None
+    gas_price: str | None = None
+    max_fee_per_gas: str | None = None
+    max_priority_fee_per_gas: str | None = None
+    max_fee_per_blob_gas: str | None = None
+    chain_id: str | None = None
+    access_list: list[AccessTuple] | None = None
+    blob_versioned_hashes: list[str] | None = None
+    authorization_list: list[Authorization] | None = None
+    v: str | None = None
+    y_parity: str | None = None
+    r: str | None = None
+    s: str | None = None
+    source_hash: str | None = None
+    mint: str | None = None
+    is_system_tx: bool | None = None
+
+
+class Withdrawal(msgspec.Struct, gc=False, rename="camel"):
+    """One withdrawal from the beacon chain (EIP-4895); the amount is in gwei."""
+
+    index: str
+    validator_index: str
+    address: str
+    amount: str
+
+
+class Block(msgspec.Struct, gc=False, rename="camel"):
+    """A block's header fields and its body, from eth_getBlockBy… or newHeads."""
+
+    hash: str
+    number: str
+    parent_hash: str
+    sha3_uncles: str
+    miner: str
+    state_root: str
+    transactions_root: str
+    receipts_root: str
+    logs_bloom: str
+    difficulty: str
+    gas_limit: str
+    gas_used: str
+    timestamp: str
+    extra_data: str
+    mix_hash: str
+    nonce: str
+    base_fee_per_gas: str | None = None
+    withdrawals_root: str | None = None
+    blob_gas_used: str | None = None
+    excess_blob_gas: str | None = None
+    parent_beacon_block_root: str | None = None
+    requests_hash: str | None = None
+    size: str | None = None
+    transactions: list[Transaction | str] | None = None
+    """Transactions, or their hashes where the block was asked for without them."""
+    withdrawals: list[Withdrawal] | None = None
+    source: bytes | msgspec.Raw | None = msgspec.field(default=None, name="(source)")
+    """The JSON this block was decoded from, kept until the block is proven."""
+
+
+HEADER_FIELDS = (
+    "parentHash",
+    "sha3Uncles",
+    "miner",
+    "stateRoot",
+    "transactionsRoot",
+    "receiptsRoot",
+    "logsBloom",
+    "difficulty",
+    "number",
+    "gasLimit",
+    "gasUsed",
+    "timestamp",
+    "extraData",
+    "mixHash",
+    "nonce",
+    "baseFeePerGas",
+    "withdrawalsRoot",
+    "blobGasUsed",
+    "excessBlobGas",
+    "parentBeaconBlockRoot",
+    "requestsHash",
+)
+"""Header fields in the order in which the hash covers them."""
+
+_BESIDE_HEADER = frozenset(
+    {
+        "hash",
+        "size",
+        "totalDifficulty",
+        "uncles",
+        "transactions",
+        "withdrawals",
+        "author",
+        "sealFields",
+        "l1BlockNumber",
+        "sendCount",
+        "sendRoot",
+        "milliTimestamp",
+    }
+)
+"""Fields of a block object that are known not to be under the hash."""
+
+T = TypeVar("T")
+
+_DECODERS: dict[object, msgspec.json.Decoder[Any]] = {
+    kind: msgspec.json.Decoder(Union[kind, None])  # noqa: UP007 (kind is a value here)
+    for kind in (Block, Receipt, list[Receipt], list[Log])
+}
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def _decode(kind: type[T], result: bytes | msgspec.Raw, method: str) -> T | None:
+    try:
+        decoded: T | None = _DECODERS[kind].decode(result)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise PayloadInvalid(method=method, reason=str(error)) from None
+    return decoded
+
+
+def decode_block(result: bytes | msgspec.Raw) -> Block | None:
+    """Decode the `result` of eth_getBlockByNumber or eth_getBlockByHash, or a newHeads header.
+
+    Returns
+    -------
+    Block or None
+        None where the node has no such block.
+
+    Raises
+    ------
+    PayloadInvalid
+        If it is no JSON, or a field is missing or of another type.
+    """
+    block = _decode(Block, result, "eth_getBlockByNumber")
+    if block is not None:
+        block.source = result
+    return block
+
+
+def decode_receipts(result: bytes | msgspec.Raw) -> list[Receipt] | None:
+    """Decode the `result` of eth_getBlockReceipts.
+
+    Returns
+    -------
+    list of Receipt or None
+        None where the node has no receipts (yet): never the same as an empty list.
+
+    Raises
+    ------
+    PayloadInvalid
+        If it is no JSON, or a field is missing or of another type.
+    """
+    return _decode(list[Receipt], result, "eth_getBlockReceipts")
+
+
+def decode_receipt(result: bytes | msgspec.Raw) -> Receipt | None:
+    """Decode the `result` of eth_getTransactionReceipt; see `decode_receipts`."""
+    return _decode(Receipt, result, "eth_getTransactionReceipt")
+
+
+def decode_logs(result: bytes | msgspec.Raw) -> list[Log] | None:
+    """Decode the `result` of eth_getLogs.
+
+    Returns
+    -------
+    list of Log or None
+        None where the node answered null.
+
+    Raises
+    ------
+    PayloadInvalid
+        If it is no JSON, or a field is missing or of another type.
+    """
+    return _decode(list[Log], result, "eth_getLogs")
+
+
+def unknown_header_fields(block: Block) -> dict[str, object]:
+    """Fields of the block's JSON that this version does not know and that are not null.
+
+    They may be under the block's hash. Reading them parses the JSON a second time, so this is
+    asked only where the hash does not match.
+
+    Returns
+    -------
+    dict
+        Names and JSON values; empty where there are none, or where the JSON was not kept.
+    """
+    if block.source is None:
+        return {}
+    fields = _object.decode(block.source)
+    unknown = {}
+    for name, raw in fields.items():
+        if name not in HEADER_FIELDS and name not in _BESIDE_HEADER and bytes(raw) != b"null":
+            unknown[name] = msgspec.json.decode(raw)
+    return unknown
