@@ -1,0 +1,1 @@
+"""The shell around the pipeline: wiring, settings, commands and the devchain."""

@@ -1,0 +1,1 @@
+"""A data directory in, a running ClickHouse server out."""

@@ -1,0 +1,1 @@
+"""Segments in, ClickHouse loads, ledger and canon rows out."""
