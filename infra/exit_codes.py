@@ -1,0 +1,60 @@
+"""An error in, the exit code of the process out."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from schemas.errors import HeadraceError
+
+
+class ExitCode(IntEnum):
+    """What the process's exit code says; scripts may rely on it."""
+
+    ok = 0
+    """Done, or nothing to do."""
+    failed = 1
+    """A check failed (`doctor`, `audit`), or something unexpected happened."""
+    usage = 2
+    """The command line, the settings or the query must be corrected."""
+    network = 3
+    """No endpoint could serve what was asked."""
+    storage = 4
+    """The data directory or ClickHouse failed."""
+    halted = 5
+    """The data contradict themselves or the chain; nothing doubtful was shown."""
+    interrupted = 130
+    """Ctrl-C; what was done is kept."""
+
+
+MEANINGS = {
+    ExitCode.ok: "done",
+    ExitCode.failed: "a check of `doctor` or `audit` failed, or something unexpected happened",
+    ExitCode.usage: "the command line, the settings or the query must be corrected",
+    ExitCode.network: "no endpoint could serve what was asked; run again to go on",
+    ExitCode.storage: "the data directory or ClickHouse failed",
+    ExitCode.halted: "halted: data contradict the chain, and nothing doubtful was shown",
+    ExitCode.interrupted: "Ctrl-C; what was done is kept",
+}
+"""Meanings for the documentation."""
+
+_BY_AREA = {
+    "HR-1": ExitCode.usage,
+    "HR-2": ExitCode.network,
+    "HR-3": ExitCode.halted,
+    "HR-4": ExitCode.storage,
+    "HR-5": ExitCode.storage,
+}
+_BY_CODE = {
+    "HR-1023": ExitCode.storage,
+    "HR-1030": ExitCode.storage,
+    "HR-2001": ExitCode.usage,
+    "HR-2051": ExitCode.halted,
+    "HR-2054": ExitCode.usage,
+    "HR-2056": ExitCode.halted,
+}
+"""Codes whose meaning differs from their area's."""
+
+
+def exit_code_of(error: HeadraceError) -> ExitCode:
+    """The exit code for an error that ends the process."""
+    return _BY_CODE.get(error.code, _BY_AREA.get(error.code[:4], ExitCode.failed))
