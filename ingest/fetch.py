@@ -1,0 +1,261 @@
+"""Heights or hashes in, JSON of blocks with their receipts out: all from one endpoint.
+
+A block and its receipts travel in one request where the endpoint allows it. What an endpoint
+cannot do is learnt from its refusals, and the next best way is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import msgspec
+
+from ingest.endpoint import Endpoint, ReceiptsBy
+from ingest.rpc import Outcome, RpcCall
+from schemas.errors import HeadraceError
+from schemas.errors_ingest import (
+    BlockNotServed,
+    CallInvalid,
+    HistoryPruned,
+    MethodMissing,
+    ReceiptsNotServed,
+)
+
+BlockId: TypeAlias = int | bytes
+"""A block's height, or its hash."""
+Json: TypeAlias = bytes | msgspec.Raw
+"""JSON text of one result."""
+
+NULL = msgspec.Raw(b"null")
+"""What a node answers for a thing that it does not have."""
+CALLS_PER_BLOCK = 2
+"""Calls for a block with receipts on an endpoint that offers eth_getBlockReceipts."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPayload:
+    """One block as an endpoint served it, still JSON."""
+
+    wanted: BlockId
+    """What was asked for."""
+    block: Json
+    """The result of eth_getBlockBy… with whole transactions; never null."""
+    receipts: Json
+    """A JSON array: of receipts, or of logs where `receipts_by` is `logs`; never null."""
+    receipts_by: ReceiptsBy
+    """How the receipts were had."""
+
+
+class _BlockBody(msgspec.Struct, gc=False, rename="camel"):
+    hash: str
+    transactions: list[msgspec.Raw]
+    logs_bloom: str = "0x"
+
+
+class _TransactionRef(msgspec.Struct, gc=False):
+    hash: str
+
+
+_block_body = msgspec.json.Decoder(_BlockBody)
+_transaction_ref = msgspec.json.Decoder(_TransactionRef)
+
+
+def block_text(block: BlockId) -> str:
+    """A block's id for people: its height, or its hash."""
+    return str(block) if isinstance(block, int) else "0x" + block.hex()
+
+
+def _block_call(block: BlockId, whole: bool) -> RpcCall:
+    if isinstance(block, int):
+        return RpcCall("eth_getBlockByNumber", (hex(block), whole))
+    return RpcCall("eth_getBlockByHash", ("0x" + block.hex(), whole))
+
+
+def _receipts_call(block: BlockId) -> RpcCall:
+    return RpcCall(
+        "eth_getBlockReceipts", (hex(block) if isinstance(block, int) else "0x" + block.hex(),)
+    )
+
+
+async def fetch_headers(endpoint: Endpoint, wanted: Sequence[BlockId]) -> list[msgspec.Raw]:
+    """Headers (blocks with transaction hashes only) as JSON.
+
+    Raises
+    ------
+    BlockNotServed, HistoryPruned, or any failure of a request
+    """
+    outcomes = await endpoint.ask([_block_call(block, False) for block in wanted])
+    return [_block_or_raise(endpoint, *pair) for pair in zip(wanted, outcomes, strict=True)]
+
+
+async def fetch_blocks(endpoint: Endpoint, wanted: Sequence[BlockId]) -> list[BlockPayload]:
+    """Blocks with their receipts, all from `endpoint`.
+
+    Parameters
+    ----------
+    endpoint : Endpoint
+        Who is asked.
+    wanted : Sequence[int | bytes]
+        Heights or hashes.
+
+    Returns
+    -------
+    list[BlockPayload]
+        One a block, in order.
+
+    Raises
+    ------
+    BlockNotServed, ReceiptsNotServed
+        It lacks one of them, or has not indexed it yet.
+    HistoryPruned
+        It keeps no such history.
+    HeadraceError
+        A request failed.
+    """
+    by_hash = any(isinstance(block, bytes) for block in wanted)
+    if endpoint.can.receipts_by is not ReceiptsBy.block or (
+        by_hash and not endpoint.can.receipts_by_hash
+    ):
+        return await _fetch_in_two_steps(endpoint, wanted)
+    calls = [call for block in wanted for call in (_block_call(block, True), _receipts_call(block))]
+    outcomes = await endpoint.ask(calls)
+    blocks, receipts = outcomes[0::2], outcomes[1::2]
+    if any(_is_refusal(outcome) for outcome in receipts):
+        _learn_refusal(endpoint, receipts, by_hash)
+        raws = [_block_or_raise(endpoint, *pair) for pair in zip(wanted, blocks, strict=True)]
+        return await _add_receipts(endpoint, wanted, raws)
+    return [
+        _payload(endpoint, block, *pair)
+        for block, pair in zip(wanted, zip(blocks, receipts, strict=True), strict=True)
+    ]
+
+
+async def _fetch_in_two_steps(endpoint: Endpoint, wanted: Sequence[BlockId]) -> list[BlockPayload]:
+    outcomes = await endpoint.ask([_block_call(block, True) for block in wanted])
+    raws = [_block_or_raise(endpoint, *pair) for pair in zip(wanted, outcomes, strict=True)]
+    return await _add_receipts(endpoint, wanted, raws)
+
+
+async def _add_receipts(
+    endpoint: Endpoint, wanted: Sequence[BlockId], raws: Sequence[msgspec.Raw]
+) -> list[BlockPayload]:
+    """Receipts of blocks already had, by the best way that the endpoint does not refuse."""
+    bodies = [_decode_body(endpoint, *pair) for pair in zip(wanted, raws, strict=True)]
+    while True:
+        way = endpoint.can.receipts_by
+        if way is ReceiptsBy.block:
+            heights = [_height(raw) for raw in raws]
+            ids: Sequence[BlockId] = wanted if endpoint.can.receipts_by_hash else heights
+            outcomes = await endpoint.ask([_receipts_call(block) for block in ids])
+        elif way is ReceiptsBy.transaction:
+            outcomes = await _receipts_by_transaction(endpoint, wanted, bodies)
+        else:
+            outcomes = await endpoint.ask(
+                [RpcCall("eth_getLogs", ({"blockHash": body.hash},)) for body in bodies]
+            )
+        if not any(_is_refusal(outcome) for outcome in outcomes) or way is ReceiptsBy.logs:
+            break
+        _learn_refusal(endpoint, outcomes, any(isinstance(block, bytes) for block in wanted))
+    return [
+        _payload(endpoint, block, raw, outcome)
+        for block, raw, outcome in zip(wanted, raws, outcomes, strict=True)
+    ]
+
+
+async def _receipts_by_transaction(
+    endpoint: Endpoint, wanted: Sequence[BlockId], bodies: Sequence[_BlockBody]
+) -> list[Outcome]:
+    """One JSON array of receipts a block, put together from single receipts."""
+    hashes = [
+        [_transaction_ref.decode(transaction).hash for transaction in body.transactions]
+        for body in bodies
+    ]
+    asked = [RpcCall("eth_getTransactionReceipt", (h,)) for block in hashes for h in block]
+    outcomes = await endpoint.ask(asked)
+    arrays: list[Outcome] = []
+    at = 0
+    for block, block_hashes in zip(wanted, hashes, strict=True):
+        part = outcomes[at : at + len(block_hashes)]
+        at += len(block_hashes)
+        failed = next((one for one in part if isinstance(one, HeadraceError)), None)
+        if failed is not None:
+            arrays.append(failed)
+        elif any(one == NULL for one in part):
+            arrays.append(ReceiptsNotServed(endpoint=endpoint.name, block=block_text(block)))
+        else:
+            texts = [bytes(one) for one in part if not isinstance(one, HeadraceError)]
+            arrays.append(msgspec.Raw(b"[" + b",".join(texts) + b"]"))
+    return arrays
+
+
+def _is_refusal(outcome: Outcome) -> bool:
+    return isinstance(outcome, MethodMissing | CallInvalid)
+
+
+def _learn_refusal(endpoint: Endpoint, outcomes: Sequence[Outcome], by_hash: bool) -> None:
+    """Remember which way to receipts the endpoint refused."""
+    missing = any(isinstance(outcome, MethodMissing) for outcome in outcomes)
+    way = endpoint.can.receipts_by
+    if way is ReceiptsBy.block and by_hash and endpoint.can.receipts_by_hash and not missing:
+        endpoint.can.receipts_by_hash = False
+    else:
+        endpoint.can.receipts_by = ReceiptsBy(way + 1)
+
+
+def _block_or_raise(endpoint: Endpoint, wanted: BlockId, outcome: Outcome) -> msgspec.Raw:
+    if isinstance(outcome, HeadraceError):
+        raise _named(endpoint, wanted, outcome)
+    if outcome == NULL:
+        raise BlockNotServed(endpoint=endpoint.name, block=block_text(wanted))
+    return outcome
+
+
+def _named(endpoint: Endpoint, wanted: BlockId, error: HeadraceError) -> HeadraceError:
+    """The error with the block it concerns; pruned history is remembered."""
+    if isinstance(error, BlockNotServed):
+        return BlockNotServed(endpoint=endpoint.name, block=block_text(wanted))
+    if isinstance(error, HistoryPruned):
+        if isinstance(wanted, int):
+            endpoint.can.history_floor = max(endpoint.can.history_floor, wanted + 1)
+        return HistoryPruned(endpoint=endpoint.name, block=block_text(wanted))
+    return error
+
+
+def _payload(
+    endpoint: Endpoint, wanted: BlockId, block_outcome: Outcome, receipts: Outcome
+) -> BlockPayload:
+    block = _block_or_raise(endpoint, wanted, block_outcome)
+    if isinstance(receipts, BlockNotServed):
+        raise ReceiptsNotServed(endpoint=endpoint.name, block=block_text(wanted))
+    if isinstance(receipts, HeadraceError):
+        raise _named(endpoint, wanted, receipts)
+    if receipts == NULL:
+        raise ReceiptsNotServed(endpoint=endpoint.name, block=block_text(wanted))
+    way = endpoint.can.receipts_by
+    if len(receipts) <= 2:
+        body = _decode_body(endpoint, wanted, block)
+        logs_due = body.logs_bloom.strip("0x") != ""
+        if logs_due if way is ReceiptsBy.logs else body.transactions:
+            raise ReceiptsNotServed(endpoint=endpoint.name, block=block_text(wanted))
+    return BlockPayload(wanted, block, receipts, way)
+
+
+def _decode_body(endpoint: Endpoint, wanted: BlockId, block: msgspec.Raw) -> _BlockBody:
+    try:
+        return _block_body.decode(block)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        failure = BlockNotServed(endpoint=endpoint.name, block=block_text(wanted))
+    raise failure
+
+
+class _BlockNumber(msgspec.Struct, gc=False):
+    number: str
+
+
+_block_number = msgspec.json.Decoder(_BlockNumber)
+
+
+def _height(block: msgspec.Raw) -> int:
+    return int(_block_number.decode(block).number, 16)

@@ -1,0 +1,135 @@
+"""Blocks wanted in, proven segments out: what fails a proof is fetched from another endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from ingest.endpoint import Endpoint
+from ingest.fetch import CALLS_PER_BLOCK, BlockId, BlockPayload, block_text, fetch_blocks
+from ingest.providers import ProviderPool, Terms
+from ingest.publish import Build, Built
+from schemas.errors import HeadraceError
+from schemas.segments import Lane
+
+PROOF_CODES = "HR-22"
+"""Errors of ingest/verify.py and ingest/build.py begin so."""
+RACE_CODES = frozenset({"HR-2202", "HR-2211", "HR-2212", "HR-2230", "HR-2235", "HR-2241"})
+"""Proofs that fail also without a lie: a reorg between two calls, or a chain newer than we are."""
+SOLE_STRIKES = 3
+"""Failed proofs before the only endpoint left is quarantined, too."""
+
+
+def is_proof_failure(error: HeadraceError) -> bool:
+    """Whether an error says that what was served is not what the header commits to."""
+    return error.code.startswith(PROOF_CODES)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A proven segment, who served it, and the weight of its answers."""
+
+    built: Built
+    """The segment."""
+    endpoint: Endpoint
+    """Who served it."""
+    size_bytes: int
+    """Bytes of JSON it was made of."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenFetcher:
+    """Fetches blocks until they are proven."""
+
+    pool: ProviderPool
+    """Who is asked."""
+    build: Build
+    """Proves and builds; runs in `executor` where there is one (then it must be picklable)."""
+    executor: Executor | None = None
+    """Where proofs are computed; None: in place."""
+
+    async def fetch(
+        self,
+        wanted: Sequence[BlockId],
+        lane: Lane,
+        *,
+        prefer: Endpoint | None = None,
+        avoid: Iterable[Endpoint] = (),
+    ) -> Fetched:
+        """Fetch a contiguous range, prove it and build its segments.
+
+        An endpoint whose answer fails a proof is quarantined (at once while there are others)
+        and the range is fetched from another; nothing of a failed answer is kept.
+
+        Parameters
+        ----------
+        wanted : Sequence[int | bytes]
+            Heights of a range, ascending; or one hash.
+        lane : Lane
+            The lane of the segments.
+        prefer : Endpoint, optional
+            Asked first.
+        avoid : Iterable[Endpoint]
+            Not asked while there is any other.
+
+        Raises
+        ------
+        HeadraceError
+            The last failed proof where no endpoint had a provable answer, or what
+            `ProviderPool.run` raises.
+        """
+        oldest = wanted[0] if isinstance(wanted[0], int) else None
+        terms = Terms(
+            wanted=_range_text(wanted),
+            calls=CALLS_PER_BLOCK * len(wanted),
+            reserve=1 if lane == "history" else 0,
+            prefer=prefer,
+            oldest_block=oldest if lane == "history" else None,
+        )
+        avoided = set(avoid)
+        strikes: dict[Endpoint, int] = {}
+        for attempt in range(self.pool.limits.retry_attempts_max):
+            served = await self.pool.run(lambda e: fetch_blocks(e, wanted), terms, avoided)
+            try:
+                built = await self._build(served.value, lane)
+                return Fetched(built, served.endpoint, _size_bytes(served.value))
+            except HeadraceError as error:
+                if not is_proof_failure(error):
+                    raise
+                failure = error
+            strikes[served.endpoint] = strikes.get(served.endpoint, 0) + 1
+            if not self._blame(served.endpoint, failure, strikes[served.endpoint]):
+                break
+            avoided.add(served.endpoint)
+            if avoided.issuperset(self.pool.usable()):
+                await asyncio.sleep(self.pool.backoff_seconds(attempt))
+        raise failure
+
+    def _blame(self, endpoint: Endpoint, error: HeadraceError, strikes: int) -> bool:
+        """Quarantine where due; whether anyone is left to ask."""
+        others = [other for other in self.pool.usable() if other is not endpoint]
+        endpoint.last_error = str(error)
+        if error.code in RACE_CODES:
+            return strikes < SOLE_STRIKES
+        if others or strikes >= SOLE_STRIKES:
+            self.pool.quarantine_endpoint(endpoint, error)
+        return bool(self.pool.usable())
+
+    async def _build(self, payloads: Sequence[BlockPayload], lane: Lane) -> Built:
+        now_ms = self.pool.now_ms()
+        if self.executor is None:
+            return self.build(payloads, lane, now_ms)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.executor, self.build, payloads, lane, now_ms)
+
+
+def _size_bytes(payloads: Sequence[BlockPayload]) -> int:
+    return sum(len(payload.block) + len(payload.receipts) for payload in payloads)
+
+
+def _range_text(wanted: Sequence[BlockId]) -> str:
+    if len(wanted) == 1:
+        return f"block {block_text(wanted[0])}"
+    return f"blocks {block_text(wanted[0])} to {block_text(wanted[-1])}"
