@@ -1,0 +1,112 @@
+"""Logs that no layout took in, rows of ``decode_failures`` with their reasons out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from processors.abi import Claim, Group, Rows
+from processors.abi_tails import EXPANSION_MAX, Reason
+from schemas.columns import Bytes, Column, ColumnBlock, Ragged, from_python, take
+from schemas.events import DECODE_FAILURES
+from schemas.kinds import parse_kind
+from schemas.tables import LOG_POSITION
+
+LOG_COLUMNS = tuple(spec.name for spec in LOG_POSITION)
+"""The columns that an event's row copies from its log, before sub_index and address."""
+
+Codes: TypeAlias = npt.NDArray[np.int16]
+"""Per log: 0, or ``parameter * 16 + Reason``."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLogs:
+    """The logs of a segment, opened for decoding."""
+
+    columns: dict[str, Any]
+    """The logs' columns."""
+    buffer: Bytes
+    """The data of all logs, one after the other."""
+    offsets: Rows
+    """Where each log's data begins, and the last one's ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Logs that a claim's layouts did not take."""
+
+    group: Group
+    """Their group."""
+    claim: Claim
+    """The claim; the codes speak of its last layout."""
+    logs: Rows
+    """The logs, as positions in the segment."""
+    codes: Codes
+    """Why."""
+
+
+def open_logs(logs: ColumnBlock) -> OpenLogs:
+    """The columns of the table ``logs``, with the data's bytes at hand."""
+    data: Any = logs.columns["data"]
+    return OpenLogs(logs.columns, data.values, data.offsets)
+
+
+def failure_rows(refusals: list[Refusal], logs: OpenLogs) -> ColumnBlock:
+    """A row of ``decode_failures`` for each refused log: its first refusal."""
+    found: dict[int, tuple[Refusal, int]] = {}
+    for refusal in refusals:
+        for log, code in zip(refusal.logs.tolist(), refusal.codes.tolist(), strict=True):
+            found.setdefault(log, (refusal, code))
+    rows = np.array(sorted(found), np.int64)
+    sizes = logs.offsets[rows + 1] - logs.offsets[rows]
+    told = [(*found[row], size) for row, size in zip(rows.tolist(), sizes.tolist(), strict=True)]
+    labels = [_label(refusal.claim, code) for refusal, code, _ in told]
+    counts = [refusal.group.topic_count for refusal, _, _ in told]
+    columns: dict[str, Column] = {
+        name: np.take(logs.columns[name], rows, axis=0) for name in LOG_COLUMNS
+    }
+    columns["sub_index"] = np.zeros(len(rows), np.uint32)
+    columns["address"] = np.take(logs.columns["address"], rows, axis=0)
+    columns["topic0"] = take(parse_kind("?bytes32"), logs.columns["topic0"], rows)
+    columns["topic_count"] = np.array(counts, np.uint8)
+    columns["data_bytes"] = sizes.astype(np.uint32)
+    columns["layout"] = _strings(labels)
+    columns["reason"] = _strings([_reason(*entry) for entry in told])
+    return ColumnBlock(DECODE_FAILURES.name, len(rows), columns)
+
+
+def _strings(values: list[str]) -> Ragged:
+    column = from_python(parse_kind("string"), values)
+    assert isinstance(column, Ragged)
+    return column
+
+
+def _label(claim: Claim, code: int) -> str:
+    return claim.label if code & 15 == Reason.TOPICS else claim.layouts[-1].label
+
+
+def _reason(refusal: Refusal, code: int, size: int) -> str:
+    """Why a log was refused: a word to group by, a colon, and the details."""
+    reason = Reason(code & 15)
+    if reason is Reason.TOPICS:
+        return f"topics: no layout of {refusal.group.event} has {refusal.group.topic_count} topics"
+    layout = refusal.claim.layouts[-1]
+    parameters = layout.event.parameters
+    parameter = parameters[code >> 4] if parameters else None
+    name = f"{parameter.name or 'unnamed'} ({parameter.type.text})" if parameter else ""
+    if reason is Reason.SHORT:
+        if size < layout.head_bytes:
+            return f"short: {size} bytes of data where {layout.head_bytes} are needed"
+        return f"short: the data ends before {name} does"
+    return {
+        Reason.VALUE: f"value: bits beyond {name} are set",
+        Reason.POINTER: f"pointer: {name} points out of the data or into the heads",
+        Reason.LENGTH: f"length: {name} is longer than the data",
+        Reason.PADDING: f"padding: bytes after {name} are not zero",
+        Reason.UTF8: f"utf8: {name} is not UTF-8",
+        Reason.EXPANSION: f"expansion: {name} decodes to over {EXPANSION_MAX} times its data",
+        Reason.BATCH: f"batch: {name} differs in length from the batch's other arrays",
+    }[reason]
