@@ -1,0 +1,118 @@
+"""Tables in, SQL out: one query per invariant, each naming the rows that break it.
+
+A query returns (block_number, what) rows, none where the invariant holds. `{from_block}` and
+`{to_block}` are bounds, included. The recomputation of hashes and roots from the stored columns
+(I2, I3) is not SQL; infra/audit.py does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from schemas.tables import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Invariant:
+    """One invariant and the query that finds what breaks it."""
+
+    code: str
+    """``I1`` … as docs/guarantees.md numbers them."""
+    statement: str
+    """What must hold, in words."""
+    sql: str
+    """Returns (block_number UInt64, what String), at most 20 rows; none where it holds."""
+
+
+_BETWEEN = "block_number BETWEEN {from_block} AND {to_block}"
+
+
+def chain_invariants() -> tuple[Invariant, ...]:
+    """I1, I4 and I5: what `blocks`, `transactions` and `logs` must agree on."""
+    window = "OVER (ORDER BY block_number ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)"
+    heights = f"""
+        SELECT block_number, concat('follows block ', toString(previous))
+        FROM (SELECT block_number, first_value(block_number) {window} AS previous
+              FROM blocks WHERE {_BETWEEN})
+        WHERE previous != block_number AND previous + 1 != block_number LIMIT 20"""
+    ends = f"""
+        SELECT toUInt64(bound), 'no such block is stored'
+        FROM (SELECT arrayJoin([{{from_block}}, {{to_block}}]) AS bound)
+        WHERE bound NOT IN (SELECT block_number FROM blocks WHERE {_BETWEEN})"""
+    parents = f"""
+        SELECT block_number, concat('parent_hash is 0x', lower(hex(parent_hash)),
+                                    ', the block before is 0x', lower(hex(before)))
+        FROM (SELECT block_number, parent_hash, first_value(block_hash) {window} AS before,
+                     first_value(block_number) {window} AS previous
+              FROM blocks WHERE {_BETWEEN})
+        WHERE previous != block_number AND parent_hash != before LIMIT 20"""
+    one_hash = f"""
+        SELECT block_number, concat(toString(uniqExact(block_hash)), ' hashes, ',
+                                    toString(count()), ' rows')
+        FROM blocks WHERE {_BETWEEN} GROUP BY block_number
+        HAVING count() != 1 LIMIT 20"""
+    counts = f"""
+        SELECT block_number, concat('header says ', toString(any(said)), ' logs, ',
+                                    toString(sum(stored)), ' are stored')
+        FROM (SELECT block_number, assumeNotNull(log_count) AS said, 0 AS stored
+              FROM blocks WHERE {_BETWEEN} AND log_count IS NOT NULL
+              UNION ALL
+              SELECT block_number, 0, count() FROM logs
+              WHERE {_BETWEEN} AND block_number IN
+                (SELECT block_number FROM blocks WHERE {_BETWEEN} AND log_count IS NOT NULL)
+              GROUP BY block_number)
+        GROUP BY block_number HAVING sum(said) != sum(stored) LIMIT 20"""
+    receipts = f"""
+        SELECT block_number, concat('receipts count ', toString(sum(said)), ' logs, ',
+                                    toString(sum(stored)), ' are stored')
+        FROM (SELECT block_number, toUInt64(log_count) AS said, 0 AS stored
+              FROM blocks WHERE {_BETWEEN} AND log_count IS NOT NULL
+              UNION ALL
+              SELECT block_number, 0, sum(assumeNotNull(log_count)) FROM transactions
+              WHERE {_BETWEEN} AND log_count IS NOT NULL GROUP BY block_number)
+        GROUP BY block_number HAVING sum(said) != sum(stored) LIMIT 20"""
+    indexes = f"""
+        SELECT block_number, concat('log_index goes to ', toString(max(log_index)), ' over ',
+                                    toString(count()), ' logs')
+        FROM logs WHERE {_BETWEEN} AND block_number IN
+            (SELECT block_number FROM blocks WHERE {_BETWEEN} AND log_count IS NOT NULL)
+        GROUP BY block_number
+        HAVING max(log_index) + 1 != count() OR uniqExact(log_index) != count() LIMIT 20"""
+    return (
+        Invariant("I1", "heights are contiguous", heights),
+        Invariant("I1", "the range is stored from end to end", ends),
+        Invariant("I1", "each block names the one before as its parent", parents),
+        Invariant("I4", "a block's logs are as many as its receipts say", counts),
+        Invariant("I4", "receipts and blocks count the same logs", receipts),
+        Invariant("I4", "log indexes run from 0 without a gap", indexes),
+        Invariant("I5", "one canonical hash per height", one_hash),
+    )
+
+
+def identity_invariants(tables: Iterable[Table]) -> tuple[Invariant, ...]:
+    """I6: no identity is visible twice; and every row belongs to a visible block."""
+    found = []
+    for table in tables:
+        identity = ", ".join(table.identity)
+        found.append(
+            Invariant(
+                "I6",
+                f"no row of {table.name} is visible twice",
+                f"SELECT block_number, concat(toString(count()), ' rows of one identity') "
+                f"FROM {table.name} WHERE {_BETWEEN} GROUP BY {identity} "
+                "HAVING count() > 1 LIMIT 20",
+            )
+        )
+        if table.name != "blocks":
+            found.append(
+                Invariant(
+                    "I6",
+                    f"every row of {table.name} is of a visible block",
+                    f"SELECT DISTINCT block_number, concat('block 0x', lower(hex(block_hash)), "
+                    f"' is not visible') FROM {table.name} WHERE {_BETWEEN} AND "
+                    f"(block_number, block_hash) NOT IN "
+                    f"(SELECT block_number, block_hash FROM blocks WHERE {_BETWEEN}) LIMIT 20",
+                )
+            )
+    return tuple(found)
