@@ -248,7 +248,7 @@ class Connection:
             self._client.execute(
                 f"INSERT INTO {table} ({names}) VALUES",
                 [tuple(row) for row in rows],
-                settings={**INSERT_SETTINGS, **(settings or {}), "strings_as_bytes": True},
+                settings={**INSERT_SETTINGS, **(settings or {})},
             )
 
     def insert_block(

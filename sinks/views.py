@@ -1,0 +1,256 @@
+"""Declared tables in, the views that users query out: one legal chain, at one block, in all of them.
+
+Every view embeds the same scalar subqueries, letter for letter. ClickHouse evaluates a scalar
+subquery once a query, however often it occurs, so that all views of a query read one canon row.
+No view uses FINAL, and none shows `load_id`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from schemas.tables import Table
+from sinks.connection import Connection
+from sinks.ddl import LOAD_ID, OPEN, SEALED, EngineFamily, quoted
+
+CHAINS_DATABASE = "chains"
+FINALITIES = {"": "head", "_safe": "safe", "_finalized": "finalized"}
+"""Suffix of the database, and the field of the canon row that bounds what it shows."""
+
+AS_OF_SETTING = "headrace_as_of"
+AS_OF_TAG = "as_of="
+"""The embedded engine knows no settings of our own: there it is ``query_cache_tag='as_of=3:17'``."""
+
+FUNCTIONS = {
+    # The inner conversion fails, and says the text, where it is not 0x and 40 (64) hex digits.
+    # It is no throwIf because that is not folded into a constant, and so would not prune.
+    "addr": "(text) -> toFixedString(unhex(substring(text, "
+    "toUInt8(if(match(text, '^0x[0-9a-fA-F]{40}$'), '3', text)))), 20)",
+    "hash": "(text) -> toFixedString(unhex(substring(text, "
+    "toUInt8(if(match(text, '^0x[0-9a-fA-F]{64}$'), '3', text)))), 32)",
+    "hex0x": "(bytes) -> concat('0x', lower(hex(bytes)))",
+}
+"""SQL functions: ``addr('0x…')``, ``hash('0x…')``, and ``hex0x(column)`` back to text."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One view's statement."""
+
+    record: str
+    """Under which name its hash is recorded."""
+    databases: tuple[str, ...]
+    """Databases that must exist before."""
+    sql: str
+    """``CREATE OR REPLACE VIEW …``."""
+
+
+def canon_key(database: str) -> str:
+    """The scalar subquery that picks the canon row: (generation, seq) of the newest, or as of.
+
+    It fails where the query asks as of a row that is not there.
+    """
+    tag = "getSetting('query_cache_tag')"
+    setting = f"getSettingOrDefault('{AS_OF_SETTING}', '')"
+    asked = (
+        f"if(startsWith({tag}, '{AS_OF_TAG}'), substring({tag}, {len(AS_OF_TAG) + 1}), {setting})"
+    )
+    # 'ethereum=3:17,base=1:9' names a row per database; '3:17' is meant for every one.
+    own = f"extract({asked}, '(?:^|,){database}=([0-9:]+)')"
+    wanted = f"if(position({asked}, '=') > 0, {own}, {asked})"
+    message = f"no canon row of {database} is kept for the asked as_of (generation:seq)"
+    return (
+        f"(SELECT if(throwIf(count() = 0 AND {wanted} != '', {quoted(message)}) = 0, "
+        f"max((generation, seq)), (toUInt64(0), toUInt64(0))) FROM {database}.canon "
+        f"WHERE {wanted} = '' OR concat(toString(generation), ':', toString(seq)) = {wanted})"
+    )
+
+
+def canon_scalar(database: str) -> str:
+    """The scalar subquery that reads the picked row: (floor, head, safe, finalized, sealed).
+
+    Where the canon is empty: (0, 0, NULL, NULL, []), and no load is visible.
+    """
+    return (
+        f"(SELECT any((floor, head, safe, finalized, sealed)) FROM {database}.canon "
+        f"WHERE {_row_condition(database)})"
+    )
+
+
+def visible_loads(database: str) -> str:
+    """The subquery that lists the picked row's loads."""
+    return f"(SELECT arrayJoin(loads) FROM {database}.canon WHERE {_row_condition(database)})"
+
+
+def table_view(database: str, table: Table, finality: str, family: EngineFamily) -> View:
+    """The view `T` of one table in the database of one finality."""
+    place = {"head": 2, "safe": 3, "finalized": 4}[finality]
+    target = database if finality == "head" else f"{database}_{finality}"
+    columns = ", ".join(spec.name for spec in table.columns)
+    canon = canon_scalar(database)
+    sql = (
+        f"CREATE OR REPLACE VIEW {target}.{table.name}{family.on_cluster} AS\n"
+        f"SELECT {columns} FROM {database}.{table.name}{SEALED}\n"
+        f"WHERE has(tupleElement({canon}, 5), toUInt64(_partition_id))\n"
+        f"UNION ALL\n"
+        f"SELECT {columns} FROM {database}.{table.name}{OPEN}\n"
+        f"WHERE NOT has(tupleElement({canon}, 5), toUInt64(_partition_id))\n"
+        f"AND {LOAD_ID} IN {visible_loads(database)}\n"
+        f"AND block_number >= tupleElement({canon}, 1) "
+        f"AND block_number <= tupleElement({canon}, {place})"
+    )
+    return View(f"view:{target}.{table.name}", (target,), sql)
+
+
+def control_views(database: str, partition_blocks: int, family: EngineFamily) -> list[View]:
+    """`status`, `loads` and `coverage`: what is visible, what is stored."""
+    canon = canon_scalar(database)
+    status = (
+        f"CREATE OR REPLACE VIEW {database}.status{family.on_cluster} AS\n"
+        "SELECT generation, seq, at, floor, head, hex0x(head_hash) AS head_hash, safe, finalized, "
+        "length(sealed) AS sealed_partitions, length(loads) AS open_loads\n"
+        f"FROM {database}.canon WHERE {_row_condition(database)} LIMIT 1"
+    )
+    loads = (
+        f"CREATE OR REPLACE VIEW {database}.loads{family.on_cluster} AS\n"
+        "SELECT load_id, stream, lane, from_block, to_block, hex0x(last_hash) AS last_hash, "
+        "content_version, generation, tables, rows, inserted_at,\n"
+        f"load_id IN {visible_loads(database)} AS is_visible,\n"
+        f"has(tupleElement({canon}, 5), intDiv(from_block, {partition_blocks})) AS is_sealed\n"
+        f"FROM {database}.ledger"
+    )
+    coverage = (
+        f"CREATE OR REPLACE VIEW {database}.coverage{family.on_cluster} AS\n"
+        "SELECT stream, content_version, min(from_block) AS from_block, "
+        "max(to_block) AS to_block, count() AS segments\n"
+        "FROM (\n"
+        "    SELECT stream, content_version, from_block, to_block,\n"
+        "    sum(is_start) OVER (PARTITION BY stream, content_version "
+        "ORDER BY from_block, to_block ROWS UNBOUNDED PRECEDING) AS island\n"
+        "    FROM (\n"
+        "        SELECT stream, content_version, from_block, to_block,\n"
+        "        from_block > 1 + max(to_block) OVER (PARTITION BY stream, content_version "
+        "ORDER BY from_block, to_block ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) "
+        "AS is_start\n"
+        "        FROM (SELECT DISTINCT stream, content_version, from_block, to_block "
+        f"FROM {database}.ledger)\n"
+        "    )\n"
+        ")\n"
+        "GROUP BY stream, content_version, island\n"
+        "ORDER BY stream, content_version, from_block"
+    )
+    return [
+        View(f"view:{database}.{name}", (database,), sql)
+        for name, sql in (("status", status), ("loads", loads), ("coverage", coverage))
+    ]
+
+
+def database_views(
+    database: str,
+    tables: Sequence[Table],
+    partition_blocks: int,
+    family: EngineFamily | None = None,
+) -> list[View]:
+    """Every view of a chain: its tables in three finalities, and the control views."""
+    family = family or EngineFamily()
+    views = [
+        table_view(database, table, finality, family)
+        for finality in FINALITIES.values()
+        for table in tables
+    ]
+    return [*views, *control_views(database, partition_blocks, family)]
+
+
+def create_functions(connection: Connection, family: EngineFamily | None = None) -> None:
+    """Make or replace the SQL functions of `FUNCTIONS`.
+
+    Raises
+    ------
+    HeadraceError
+        One of HR-40xx.
+    """
+    cluster = (family or EngineFamily()).on_cluster
+    rows = connection.execute("SELECT name FROM system.functions WHERE origin = 'SQLUserDefined'")
+    present = {row[0] for row in rows}
+    for name, body in FUNCTIONS.items():
+        if name not in present or cluster:
+            connection.execute(f"CREATE OR REPLACE FUNCTION {name}{cluster} AS {body}")
+
+
+def chains_view(table: str, columns: Sequence[str], chains: Sequence[tuple[str, int]]) -> str:
+    """The view that unions a table over chains.
+
+    Parameters
+    ----------
+    columns
+        The columns that every one of the chains has.
+    chains
+        (database, chain id); each chain's part is a snapshot, the union is not one.
+    """
+    parts = []
+    for database, chain_id in chains:
+        own = {"chain": quoted(database), "chain_id": f"toUInt64({chain_id})"}
+        # A transaction has a chain_id of its own, signed by its sender: that one stays.
+        added = [f"{value} AS {name}" for name, value in own.items() if name not in columns]
+        parts.append(f"SELECT {', '.join([*added, *columns])} FROM {database}.{table}")
+    body = "\nUNION ALL\n".join(parts)
+    return f"CREATE OR REPLACE VIEW {CHAINS_DATABASE}.{table} AS\n{body}"
+
+
+def refresh_chains(connection: Connection, family: EngineFamily | None = None) -> list[str]:
+    """Make the views of the database `chains` anew from every chain that the server holds.
+
+    Returns
+    -------
+    list of str
+        The names of the views.
+
+    Raises
+    ------
+    HeadraceError
+        One of HR-40xx.
+    """
+    cluster = (family or EngineFamily()).on_cluster
+    connection.execute(f"CREATE DATABASE IF NOT EXISTS {CHAINS_DATABASE}{cluster}")
+    databases = connection.execute(
+        "SELECT database FROM system.tables WHERE name = 'chain_facts' ORDER BY database"
+    )
+    chains: list[tuple[str, int]] = []
+    for (database,) in databases:
+        rows = connection.execute(f"SELECT chain_id FROM {database}.chain_facts")
+        chains += [(database, chain_id) for (chain_id,) in rows]
+    names = [database for database, _ in chains]
+    if not names:
+        return []
+    listed = connection.execute(
+        "SELECT table, name, groupArray((database, type)) FROM system.columns "
+        "WHERE database IN %(names)s AND (database, table) IN "
+        "(SELECT database, name FROM system.tables WHERE engine = 'View') "
+        "GROUP BY table, name ORDER BY table, min(position)",
+        {"names": names},
+    )
+    columns: dict[str, list[tuple[str, dict[str, str]]]] = {}
+    for table, name, places in listed:
+        columns.setdefault(table, []).append((name, dict(places)))
+    for table, of_table in columns.items():
+        connection.execute(_union_sql(table, of_table, chains))
+    return sorted(columns)
+
+
+def _union_sql(
+    table: str, columns: Sequence[tuple[str, dict[str, str]]], chains: Sequence[tuple[str, int]]
+) -> str:
+    """The union over the chains that have the table, of the columns that agree in type."""
+    having = [pair for pair in chains if any(pair[0] in places for _, places in columns)]
+    shared = [
+        name
+        for name, places in columns
+        if len(places) == len(having) and len(set(places.values())) == 1
+    ]
+    return chains_view(table, shared, having)
+
+
+def _row_condition(database: str) -> str:
+    key = canon_key(database)
+    return f"generation = tupleElement({key}, 1) AND seq = tupleElement({key}, 2)"
