@@ -123,11 +123,11 @@ async def fetch_blocks(endpoint: Endpoint, wanted: Sequence[BlockId]) -> list[Bl
     outcomes = await endpoint.ask(calls)
     blocks, receipts = outcomes[0::2], outcomes[1::2]
     if any(_is_refusal(outcome) for outcome in receipts):
-        _learn_refusal(endpoint, receipts, by_hash)
+        _learn_refusal(endpoint, ReceiptsBy.block, receipts, by_hash)
         raws = [_block_or_raise(endpoint, *pair) for pair in zip(wanted, blocks, strict=True)]
         return await _add_receipts(endpoint, wanted, raws)
     return [
-        _payload(endpoint, block, *pair)
+        _payload(endpoint, block, ReceiptsBy.block, pair)
         for block, pair in zip(wanted, zip(blocks, receipts, strict=True), strict=True)
     ]
 
@@ -145,9 +145,10 @@ async def _add_receipts(
     bodies = [_decode_body(endpoint, *pair) for pair in zip(wanted, raws, strict=True)]
     while True:
         way = endpoint.can.receipts_by
+        ids = wanted
         if way is ReceiptsBy.block:
-            heights = [_height(raw) for raw in raws]
-            ids: Sequence[BlockId] = wanted if endpoint.can.receipts_by_hash else heights
+            if not endpoint.can.receipts_by_hash:
+                ids = [_height(raw) for raw in raws]
             outcomes = await endpoint.ask([_receipts_call(block) for block in ids])
         elif way is ReceiptsBy.transaction:
             outcomes = await _receipts_by_transaction(endpoint, wanted, bodies)
@@ -157,10 +158,10 @@ async def _add_receipts(
             )
         if not any(_is_refusal(outcome) for outcome in outcomes) or way is ReceiptsBy.logs:
             break
-        _learn_refusal(endpoint, outcomes, any(isinstance(block, bytes) for block in wanted))
+        _learn_refusal(endpoint, way, outcomes, any(isinstance(block, bytes) for block in ids))
     return [
-        _payload(endpoint, block, raw, outcome)
-        for block, raw, outcome in zip(wanted, raws, outcomes, strict=True)
+        _payload(endpoint, block, way, pair)
+        for block, pair in zip(wanted, zip(raws, outcomes, strict=True), strict=True)
     ]
 
 
@@ -194,14 +195,15 @@ def _is_refusal(outcome: Outcome) -> bool:
     return isinstance(outcome, MethodMissing | CallInvalid)
 
 
-def _learn_refusal(endpoint: Endpoint, outcomes: Sequence[Outcome], by_hash: bool) -> None:
-    """Remember which way to receipts the endpoint refused."""
+def _learn_refusal(
+    endpoint: Endpoint, way: ReceiptsBy, outcomes: Sequence[Outcome], by_hash: bool
+) -> None:
+    """Remember which way to receipts the endpoint refused; others may have learnt it meanwhile."""
     missing = any(isinstance(outcome, MethodMissing) for outcome in outcomes)
-    way = endpoint.can.receipts_by
-    if way is ReceiptsBy.block and by_hash and endpoint.can.receipts_by_hash and not missing:
+    if way is ReceiptsBy.block and by_hash and not missing:
         endpoint.can.receipts_by_hash = False
     else:
-        endpoint.can.receipts_by = ReceiptsBy(way + 1)
+        endpoint.can.receipts_by = ReceiptsBy(max(endpoint.can.receipts_by, way + 1))
 
 
 def _block_or_raise(endpoint: Endpoint, wanted: BlockId, outcome: Outcome) -> msgspec.Raw:
@@ -224,16 +226,15 @@ def _named(endpoint: Endpoint, wanted: BlockId, error: HeadraceError) -> Headrac
 
 
 def _payload(
-    endpoint: Endpoint, wanted: BlockId, block_outcome: Outcome, receipts: Outcome
+    endpoint: Endpoint, wanted: BlockId, way: ReceiptsBy, answers: tuple[Outcome, Outcome]
 ) -> BlockPayload:
-    block = _block_or_raise(endpoint, wanted, block_outcome)
+    block, receipts = _block_or_raise(endpoint, wanted, answers[0]), answers[1]
     if isinstance(receipts, BlockNotServed):
         raise ReceiptsNotServed(endpoint=endpoint.name, block=block_text(wanted))
     if isinstance(receipts, HeadraceError):
         raise _named(endpoint, wanted, receipts)
     if receipts == NULL:
         raise ReceiptsNotServed(endpoint=endpoint.name, block=block_text(wanted))
-    way = endpoint.can.receipts_by
     if len(receipts) <= 2:
         body = _decode_body(endpoint, wanted, block)
         logs_due = body.logs_bloom.strip("0x") != ""
