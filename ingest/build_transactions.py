@@ -1,0 +1,190 @@
+"""Transactions and receipts of a segment in, the columns of the table ``transactions`` out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+
+import numpy as np
+import numpy.typing as npt
+
+from ingest.hexcolumns import Rows, hex_column, zeros
+from ingest.tablecolumns import (
+    as_array,
+    block_rows,
+    fill_fields,
+    inner_rows,
+    list_offsets,
+    nullable_counts,
+    positions,
+    repeat_identity,
+    table_block,
+)
+from ingest.wire import Block, Receipt, Transaction
+from schemas.columns import Column, ColumnBlock, Nullable, Ragged, Struct
+from schemas.kinds import parse_kind
+from schemas.tables import TRANSACTION_TABLE
+
+_TRANSACTION_FIELDS = {
+    "transaction_hash": "hash",
+    "from_address": "from_address",
+    "to_address": "to",
+    "nonce": "nonce",
+    "value_wei": "value",
+    "gas_limit": "gas",
+    "gas_price_wei": "gas_price",
+    "max_fee_per_gas_wei": "max_fee_per_gas",
+    "max_priority_fee_per_gas_wei": "max_priority_fee_per_gas",
+    "max_fee_per_blob_gas_wei": "max_fee_per_blob_gas",
+    "input": "input",
+    "chain_id": "chain_id",
+    "r": "r",
+    "s": "s",
+    "source_hash": "source_hash",
+    "mint_wei": "mint",
+}
+"""Columns of ``transactions`` that hold one hex field of the transaction."""
+
+_RECEIPT_FIELDS = {
+    "status": "status",
+    "cumulative_gas_used": "cumulative_gas_used",
+    "gas_used": "gas_used",
+    "effective_gas_price_wei": "effective_gas_price",
+    "contract_address": "contract_address",
+    "blob_gas_used": "blob_gas_used",
+    "blob_gas_price_wei": "blob_gas_price",
+    "deposit_nonce": "deposit_nonce",
+    "deposit_receipt_version": "deposit_receipt_version",
+    "l1_fee_wei": "l1_fee",
+}
+"""Columns of ``transactions`` that hold one hex field of the receipt."""
+
+_AUTHORIZATION_FIELDS = ("chain_id", "address", "nonce", "y_parity", "r", "s")
+
+
+def build_transactions(
+    blocks: Sequence[Block],
+    body: list[list[Transaction]],
+    receipts: Sequence[Receipt | None] | None,
+    header: dict[str, Column],
+) -> ColumnBlock:
+    """Build the columns of the table ``transactions``.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+        The segment's blocks, only read to name one in an error.
+    body : list of lists of Transaction
+        Each block's transactions.
+    receipts : sequence of Receipt or None, optional
+        One a transaction, None where a transaction has none.
+    header : dict
+        The blocks' identity columns, one row a block.
+
+    Returns
+    -------
+    ColumnBlock
+        One row a transaction.
+    """
+    transactions = list(chain.from_iterable(body))
+    counts = [len(part) for part in body]
+    rows = block_rows(blocks, counts)
+    columns = repeat_identity(header, counts)
+    table, what = TRANSACTION_TABLE, "transaction "
+    columns |= fill_fields(table, _TRANSACTION_FIELDS, transactions, rows, what)
+    columns["transaction_index"] = positions(counts)
+    systems = [transaction.is_system_tx for transaction in transactions]
+    columns["is_system_transaction"] = Nullable(
+        np.array([system is not None for system in systems], np.bool_),
+        np.array([system is True for system in systems], np.uint8),
+    )
+    columns |= _receipt_columns(len(transactions), receipts, rows)
+    types = [transaction.type or "0x0" for transaction in transactions]
+    columns["type"] = hex_column(parse_kind("u8"), types, "transaction type", rows)
+    parity = [
+        tx.v if tx.y_parity is None or kind == "0x0" else tx.y_parity
+        for tx, kind in zip(transactions, types, strict=True)
+    ]
+    columns["v"] = hex_column(parse_kind("?u256"), parity, "transaction v", rows)
+    columns |= _nested_columns(transactions, rows)
+    return table_block(TRANSACTION_TABLE, len(transactions), columns)
+
+
+def _receipt_columns(
+    count: int, receipts: Sequence[Receipt | None] | None, rows: Rows
+) -> dict[str, Column]:
+    names = (*_RECEIPT_FIELDS, "post_state_root", "log_count")
+    if receipts is None:
+        receipts = [None] * count
+    given = [receipt for receipt in receipts if receipt is not None]
+    if not given:
+        kinds = [TRANSACTION_TABLE.column(name).kind.children[0] for name in names]
+        absent = np.zeros(count, np.bool_)
+        pairs = zip(names, kinds, strict=True)
+        return {name: Nullable(absent, zeros(kind, count)) for name, kind in pairs}
+    if len(given) < count:
+        rows = inner_rows(rows, [() if receipt is None else (receipt,) for receipt in receipts])
+    columns = fill_fields(TRANSACTION_TABLE, _RECEIPT_FIELDS, given, rows, "receipt ")
+    # Some nodes say "0x" where there is no root.
+    roots = [None if receipt.root == "0x" else receipt.root for receipt in given]
+    columns["post_state_root"] = hex_column(parse_kind("?bytes32"), roots, "receipt root", rows)
+    columns["log_count"] = nullable_counts([len(receipt.logs) for receipt in given])
+    if len(given) == count:
+        return columns
+    has = np.array([receipt is not None for receipt in receipts], np.bool_)
+    return {name: _spread(columns[name], has) for name in names}
+
+
+def _spread(column: Column, has: npt.NDArray[np.bool_]) -> Nullable:
+    """The column's values at the rows that `has` marks, null at the others."""
+    assert isinstance(column, Nullable)
+    values = as_array(column.values)
+    valid = np.zeros(len(has), np.bool_)
+    valid[has] = column.valid
+    spread = np.zeros((len(has), *values.shape[1:]), values.dtype)
+    spread[has] = values
+    return Nullable(valid, spread)
+
+
+def _nested_columns(transactions: Sequence[Transaction], rows: Rows) -> dict[str, Column]:
+    """Columns that hold lists; nearly all transactions of most chains have none."""
+    access = [tx.access_list or () for tx in transactions]
+    tuples = list(chain.from_iterable(access))
+    tuple_rows = inner_rows(rows, access)
+    keys = [entry.storage_keys for entry in tuples]
+    key_rows = inner_rows(tuple_rows, keys)
+    blobs = [tx.blob_versioned_hashes or () for tx in transactions]
+    grants = [tx.authorization_list or () for tx in transactions]
+    grant_rows = inner_rows(rows, grants)
+    flat_grants = list(chain.from_iterable(grants))
+    grant_kinds = TRANSACTION_TABLE.column("authorization_list").kind.children[0].children
+    fields: list[Column] = []
+    for name, kind in zip(_AUTHORIZATION_FIELDS, grant_kinds, strict=True):
+        texts = [
+            grant.v if name == "y_parity" and grant.y_parity is None else getattr(grant, name)
+            for grant in flat_grants
+        ]
+        fields.append(hex_column(kind, texts, f"authorization {name}", grant_rows))
+    bytes20, bytes32 = parse_kind("bytes20"), parse_kind("bytes32")
+    addresses = [entry.address for entry in tuples]
+    storage = hex_column(
+        bytes32, list(chain.from_iterable(keys)), "access list storage key", key_rows
+    )
+    blob_rows = inner_rows(rows, blobs)
+    blob_hashes = list(chain.from_iterable(blobs))
+    return {
+        "has_access_list": np.array([tx.access_list is not None for tx in transactions], np.uint8),
+        "access_list": Ragged(
+            list_offsets(access),
+            Struct(
+                (
+                    hex_column(bytes20, addresses, "access list address", tuple_rows),
+                    Ragged(list_offsets(keys), storage),
+                )
+            ),
+        ),
+        "blob_versioned_hashes": Ragged(
+            list_offsets(blobs), hex_column(bytes32, blob_hashes, "blob hash", blob_rows)
+        ),
+        "authorization_list": Ragged(list_offsets(grants), Struct(tuple(fields))),
+    }

@@ -1,0 +1,218 @@
+"""Lists of 0x… texts in, numpy columns out: every value checked, all converted at once.
+
+The texts of a column are joined and decoded in one C pass; Python looks at single values only to
+name the one that is wrong. A value is never cut, padded or turned into zero.
+"""
+
+from __future__ import annotations
+
+from binascii import Error as HexError
+from binascii import unhexlify
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.columns import Bytes, Column, Nullable, Ragged
+from schemas.errors_verify import FieldMissing, HexMalformed, QuantityOutOfRange
+from schemas.kinds import Kind
+
+_PREFIX = 0x7830
+"""The characters ``0x`` as a little-endian uint16."""
+_SHOWN_CHARACTERS_MAX = 80
+_WIDE = ("u256",)
+_NUMBER_DIGITS = 16
+_ZEROS = tuple("0" * missing for missing in range(65))
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Which block each row of a table belongs to: only read to name the block in an error."""
+
+    numbers: Sequence[str]
+    """The blocks' numbers, as the node wrote them."""
+    hashes: Sequence[str]
+    """The blocks' hashes, as the node wrote them."""
+    ends: Sequence[int]
+    """Number of rows up to and with each block."""
+
+    def place(self, row: int) -> dict[str, str]:
+        """Number and hash of the block of `row`, as error data."""
+        at = bisect_right(self.ends, row)
+        number = self.numbers[at]
+        try:
+            number = str(int(number, 16))
+        except ValueError:
+            number = clip(number)
+        return {"number": number, "hash": clip(self.hashes[at])}
+
+
+def clip(text: object) -> str:
+    """A value as an error shows it."""
+    shown = text if isinstance(text, str) else repr(text)
+    if len(shown) <= _SHOWN_CHARACTERS_MAX:
+        return shown
+    return f"{shown[:_SHOWN_CHARACTERS_MAX]}… ({len(shown)} characters)"
+
+
+def hex_column(kind: Kind, texts: Sequence[Any], field: str, rows: Rows) -> Column:
+    """Turn the texts of one field into a column.
+
+    Parameters
+    ----------
+    kind : Kind
+        ``bytesN``, ``bytes``, ``u256`` or a number kind, or any of them nullable.
+    texts : sequence of str, or of str and None for a nullable kind
+        One value a row.
+    field : str
+        The field's name, for errors.
+    rows : Rows
+        The rows' blocks, for errors.
+
+    Returns
+    -------
+    Column
+        As schemas/columns.py describes for the kind. The arrays may be read-only.
+
+    Raises
+    ------
+    HexMalformed, QuantityOutOfRange, FieldMissing
+        Naming the block, the field and the first value that is wrong.
+    """
+    if kind.shape == "nullable":
+        return _nullable(kind.children[0], texts, field, rows)
+    if None in texts:
+        raise FieldMissing(field=field, **rows.place(texts.index(None)))
+    if kind.shape == "ragged":
+        return _ragged(texts, field, rows)
+    if kind.text in _WIDE:
+        return _quantities(texts, 2 * kind.width, kind, field, rows)[:, ::-1]
+    if kind.shape == "fixed":
+        return _fixed(texts, kind.width, field, rows)
+    return _numbers(kind, texts, field, rows)
+
+
+def _nullable(kind: Kind, texts: Sequence[Any], field: str, rows: Rows) -> Nullable:
+    absent = texts.count(None)
+    if absent == 0:
+        valid = np.ones(len(texts), np.bool_)
+        return Nullable(valid, hex_column(kind, texts, field, rows))
+    if absent == len(texts):
+        return Nullable(np.zeros(absent, np.bool_), zeros(kind, absent))
+    valid = np.array([text is not None for text in texts], np.bool_)
+    # The stand-in is decoded like any value and hidden by the mask.
+    zero = "0x" if kind.shape == "ragged" else "0x" + "0" * (2 * kind.width)
+    filled = [zero if text is None else text for text in texts]
+    return Nullable(valid, hex_column(kind, filled, field, rows))
+
+
+def zeros(kind: Kind, count: int) -> Column:
+    """A column of `count` zero or empty values, as they stand where a nullable is absent."""
+    if kind.shape == "ragged":
+        return Ragged(np.zeros(count + 1, np.int64), np.empty(0, np.uint8))
+    if kind.shape == "fixed":
+        return np.zeros((count, kind.width), np.uint8)
+    return np.zeros(count, kind.dtype)
+
+
+def _fixed(texts: Sequence[str], width: int, field: str, rows: Rows) -> Bytes:
+    count, size = len(texts), 2 * width + 2
+    if count == 0:
+        return np.empty((0, width), np.uint8)
+    if set(map(len, texts)) == {size}:
+        try:
+            pairs = np.frombuffer("".join(texts).encode("ascii"), "<u2").reshape(count, width + 1)
+            if (pairs[:, 0] == _PREFIX).all():
+                decoded = unhexlify(np.ascontiguousarray(pairs[:, 1:]).data)
+                return np.frombuffer(decoded, np.uint8).reshape(count, width)
+        except (HexError, UnicodeEncodeError):
+            pass  # The value at fault is found and named below.
+    for row, text in enumerate(texts):
+        if len(text) != size or not _is_hex(text):
+            _refuse(text, f"0x and {2 * width} hex digits", row, field, rows)
+    raise AssertionError(f"{field}: no value is at fault, yet the column was refused")
+
+
+def _ragged(texts: Sequence[str], field: str, rows: Rows) -> Ragged:
+    count = len(texts)
+    lengths = np.fromiter(map(len, texts), np.int64, count)
+    prefixed = [text[:2] for text in texts].count("0x") == count
+    if prefixed and not (lengths & 1).any():
+        try:
+            decoded = unhexlify("".join([text[2:] for text in texts]))
+        except ValueError:
+            pass  # The value at fault is found and named below.
+        else:
+            offsets = np.zeros(count + 1, np.int64)
+            np.cumsum((lengths >> 1) - 1, out=offsets[1:])
+            return Ragged(offsets, np.frombuffer(decoded, np.uint8))
+    for row, text in enumerate(texts):
+        if len(text) & 1 or not _is_hex(text):
+            _refuse(text, "0x and an even number of hex digits", row, field, rows)
+    raise AssertionError(f"{field}: no value is at fault, yet the column was refused")
+
+
+def _numbers(kind: Kind, texts: Sequence[str], field: str, rows: Rows) -> npt.NDArray[Any]:
+    digits = _quantities(texts, _NUMBER_DIGITS, kind, field, rows)
+    values = np.ascontiguousarray(digits).view(">u8").reshape(len(texts))
+    limit = (1 << (8 * kind.width)) - 1
+    beyond = np.flatnonzero(values > limit)
+    if len(beyond):
+        row = int(beyond[0])
+        raise QuantityOutOfRange(
+            field=field, value=clip(texts[row]), kind=kind.clickhouse_type, **rows.place(row)
+        )
+    return values.astype(kind.dtype)
+
+
+def _quantities(texts: Sequence[str], digits: int, kind: Kind, field: str, rows: Rows) -> Bytes:
+    """Numbers as big-endian bytes, padded to `digits` hex digits."""
+    count, longest = len(texts), digits + 2
+    sizes = list(map(len, texts))
+    prefixed = [text[:2] for text in texts].count("0x") == count
+    if prefixed and count and max(sizes) <= longest and min(sizes) > 2:
+        try:
+            decoded = unhexlify(
+                "".join(
+                    [
+                        _ZEROS[longest - size] + text[2:]
+                        for text, size in zip(texts, sizes, strict=True)
+                    ]
+                )
+            )
+            return np.frombuffer(decoded, np.uint8).reshape(count, digits >> 1)
+        except ValueError:
+            pass  # The value at fault is found and named below.
+    return _quantities_slowly(texts, digits, kind, field, rows)
+
+
+def _quantities_slowly(
+    texts: Sequence[str], digits: int, kind: Kind, field: str, rows: Rows
+) -> Bytes:
+    """As `_quantities`, value by value: zeros may lead, and the value at fault is named."""
+    parts = []
+    for row, text in enumerate(texts):
+        if len(text) < 3 or not _is_hex(text):
+            _refuse(text, "0x and hex digits", row, field, rows)
+        stripped = text[2:].lstrip("0")
+        if len(stripped) > digits:
+            raise QuantityOutOfRange(
+                field=field, value=clip(text), kind=kind.clickhouse_type, **rows.place(row)
+            )
+        parts.append(stripped.rjust(digits, "0"))
+    decoded = unhexlify("".join(parts))
+    return np.frombuffer(decoded, np.uint8).reshape(len(texts), digits >> 1)
+
+
+_HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
+
+
+def _is_hex(text: str) -> bool:
+    return text[:2] == "0x" and _HEX_DIGITS.issuperset(text[2:])
+
+
+def _refuse(text: str, wanted: str, row: int, field: str, rows: Rows) -> None:
+    raise HexMalformed(field=field, wanted=wanted, value=clip(text), **rows.place(row))

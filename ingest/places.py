@@ -1,0 +1,229 @@
+"""Payloads in, a coded error out where one names another place than the one it came at.
+
+A log's block, transaction and index are the node's word: receiptsRoot does not cover them. So
+they must agree with the block and with their own position. The texts are compared as they came;
+only where they differ is their value looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ingest.hexcolumns import Rows, clip
+from ingest.wire import Block, Log, Receipt, Transaction
+from schemas.errors_verify import (
+    LogIndexGap,
+    LogMisplaced,
+    LogRemoved,
+    ReceiptMisplaced,
+    ReceiptsCountMismatch,
+    ReceiptsOfAnotherBlock,
+    TransactionMisplaced,
+)
+
+_QUANTITIES_KEPT_MAX = 1 << 16
+_quantities: list[str] = []
+"""Hex texts of 0, 1, 2, …: what indexes must be, most of the time literally."""
+
+
+def quantities(count: int) -> list[str]:
+    """The JSON-RPC texts of 0 … count - 1."""
+    if count > _QUANTITIES_KEPT_MAX:
+        return [hex(number) for number in range(count)]
+    if count > len(_quantities):
+        _quantities.extend(hex(number) for number in range(len(_quantities), count))
+    return _quantities[:count]
+
+
+def block_place(block: Block) -> dict[str, str]:
+    """Number and hash of a block, as error data."""
+    return Rows([block.number], [block.hash], [1]).place(0)
+
+
+def number_of(text: str | None) -> int | None:
+    """The value of a quantity; None where it is none."""
+    try:
+        return None if text is None else int(text, 16)
+    except ValueError:
+        return None
+
+
+def check_transactions(block: Block) -> None:
+    """Check that each transaction names this block and its own position.
+
+    Raises
+    ------
+    TransactionMisplaced
+        Naming the first that does not.
+    """
+    transactions = [tx for tx in block.transactions or () if isinstance(tx, Transaction)]
+    indexes = [tx.transaction_index for tx in transactions]
+    if indexes != quantities(len(indexes)):
+        for position, text in enumerate(indexes):
+            if text is not None and number_of(text) != position:
+                _misplaced(block, position, "transactionIndex", text, position)
+    hashes = [tx.block_hash for tx in transactions]
+    if hashes.count(block.hash) != len(hashes):
+        for position, text in enumerate(hashes):
+            if text is not None and not _same(text, block.hash):
+                _misplaced(block, position, "blockHash", text, block.hash)
+
+
+def check_receipts(block: Block, receipts: Sequence[Receipt], *, strict: bool) -> None:
+    """Check that receipts and their logs are of this block, and stand where they say.
+
+    Parameters
+    ----------
+    block : Block
+        The block, with its transactions.
+    receipts : sequence of Receipt
+        What the node gave as the block's receipts.
+    strict : bool
+        False for chains whose receipts cannot be proven: some of them leave receipts out, or
+        count positions otherwise. Then only blocks, hashes and rising log indexes are checked.
+
+    Raises
+    ------
+    ReceiptsOfAnotherBlock, ReceiptsCountMismatch, ReceiptMisplaced
+        A receipt is not of this block, or not of the transaction at its position.
+    LogMisplaced, LogIndexGap, LogRemoved
+        A log names another block or transaction, or its index is not its position.
+    """
+    hashes = [receipt.block_hash for receipt in receipts]
+    if hashes.count(block.hash) != len(hashes):
+        for text in hashes:
+            if not _same(text, block.hash):
+                raise ReceiptsOfAnotherBlock(found=clip(text), **block_place(block))
+    own = [receipt.transaction_hash for receipt in receipts]
+    if strict:
+        _check_order(block, receipts, own)
+    logs = [log for receipt in receipts for log in receipt.logs]
+    expected = [
+        text for text, receipt in zip(own, receipts, strict=True) for _ in range(len(receipt.logs))
+    ]
+    given = [log.transaction_hash for log in logs]
+    if given != expected:
+        _first_difference(block, "transactionHash", given, expected)
+    check_logs(block, logs, strict=strict)
+    if strict:
+        places = quantities(len(receipts))
+        positions = [
+            place
+            for place, receipt in zip(places, receipts, strict=True)
+            for _ in range(len(receipt.logs))
+        ]
+        indexes = [log.transaction_index for log in logs]
+        if indexes != positions:
+            _first_difference(block, "transactionIndex", indexes, positions)
+
+
+def check_logs(block: Block, logs: Sequence[Log], *, strict: bool) -> None:
+    """Check that logs name this block, and that their indexes are 0 … n - 1.
+
+    Parameters
+    ----------
+    block : Block
+        The block.
+    logs : sequence of Log
+        Its logs, in order.
+    strict : bool
+        False where logs are left out on purpose (a filter), or the chain counts otherwise: then
+        indexes must only rise.
+
+    Raises
+    ------
+    LogMisplaced, LogIndexGap, LogRemoved
+        Naming the first log at fault.
+    """
+    count = len(logs)
+    hashes = [log.block_hash for log in logs]
+    if hashes.count(block.hash) != count:
+        _first_difference(block, "blockHash", hashes, [block.hash] * count)
+    numbers = [log.block_number for log in logs]
+    if numbers.count(block.number) != count:
+        _first_difference(block, "blockNumber", numbers, [block.number] * count)
+    removed = [log.removed for log in logs]
+    if True in removed:
+        raise LogRemoved(position=removed.index(True), **block_place(block))
+    indexes = [log.log_index for log in logs]
+    if indexes == quantities(count):
+        return
+    before = -1
+    for position, text in enumerate(indexes):
+        number = number_of(text)
+        if number is None or number <= before or (strict and number != position):
+            wanted = position if strict else f"above {before}"
+            raise LogIndexGap(
+                position=position, found=clip(text), expected=wanted, **block_place(block)
+            )
+        before = number
+
+
+def _check_order(block: Block, receipts: Sequence[Receipt], own: list[str]) -> None:
+    transactions = block.transactions or []
+    if len(receipts) != len(transactions):
+        raise ReceiptsCountMismatch(
+            receipts=len(receipts), transactions=len(transactions), **block_place(block)
+        )
+    hashes = [tx.hash if isinstance(tx, Transaction) else tx for tx in transactions]
+    if own != hashes:
+        _first_misplaced(block, "transactionHash", own, hashes)
+    indexes = [receipt.transaction_index for receipt in receipts]
+    if indexes != (wanted := quantities(len(indexes))):
+        _first_misplaced(block, "transactionIndex", indexes, wanted)
+    numbers = [receipt.block_number for receipt in receipts]
+    if numbers.count(block.number) != len(numbers):
+        _first_misplaced(block, "blockNumber", numbers, [block.number] * len(numbers))
+    for index, (receipt, tx) in enumerate(zip(receipts, transactions, strict=True)):
+        if isinstance(tx, Transaction) and receipt.type != tx.type:
+            found, expected = receipt.type, tx.type
+            if found is not None and expected is not None and not _same(found, expected):
+                raise ReceiptMisplaced(
+                    index=index,
+                    field="type",
+                    found=clip(found),
+                    expected=clip(expected),
+                    **block_place(block),
+                )
+
+
+def _same(found: str, expected: str) -> bool:
+    """Whether two hex texts mean the same: letters of either case, and zeros before numbers."""
+    if found.lower() == expected.lower():
+        return True
+    is_quantity = len(found) < 20 and len(expected) < 20
+    return is_quantity and number_of(found) is not None and number_of(found) == number_of(expected)
+
+
+def _first_difference(
+    block: Block, field: str, found: Sequence[str], expected: Sequence[str]
+) -> None:
+    for position, (text, wanted) in enumerate(zip(found, expected, strict=True)):
+        if not _same(text, wanted):
+            raise LogMisplaced(
+                position=position,
+                field=field,
+                found=clip(text),
+                expected=clip(wanted),
+                **block_place(block),
+            )
+
+
+def _first_misplaced(
+    block: Block, field: str, found: Sequence[str], expected: Sequence[str]
+) -> None:
+    for index, (text, wanted) in enumerate(zip(found, expected, strict=True)):
+        if not _same(text, wanted):
+            raise ReceiptMisplaced(
+                index=index,
+                field=field,
+                found=clip(text),
+                expected=clip(wanted),
+                **block_place(block),
+            )
+
+
+def _misplaced(block: Block, index: int, field: str, found: str, expected: object) -> None:
+    raise TransactionMisplaced(
+        index=index, field=field, found=clip(found), expected=expected, **block_place(block)
+    )

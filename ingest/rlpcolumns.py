@@ -1,0 +1,58 @@
+"""Columns in, the RLP of each row out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ingest.rlp import encode_bytes, encode_uint
+from schemas.columns import Column, Nullable
+
+WORD = b"\xa0"
+"""RLP prefix of 32 bytes."""
+ADDRESS = b"\x94"
+"""RLP prefix of 20 bytes."""
+
+
+def fixed_parts(values: Any, prefix: bytes) -> list[bytes]:
+    """Each row of a fixed column behind its RLP prefix."""
+    count, width = values.shape
+    size = width + len(prefix)
+    framed = np.empty((count, size), np.uint8)
+    framed[:, : len(prefix)] = np.frombuffer(prefix, np.uint8)
+    framed[:, len(prefix) :] = values
+    raw = framed.tobytes()
+    return [raw[at : at + size] for at in range(0, count * size, size)]
+
+
+def byte_parts(column: Any) -> list[bytes]:
+    """Each row of a ragged column as RLP."""
+    raw, ends = column.values.tobytes(), column.offsets.tolist()
+    return [encode_bytes(raw[a:b]) for a, b in pairwise(ends)]
+
+
+def uint_parts(column: Any) -> list[bytes]:
+    """Each row of a number or u256 column as RLP."""
+    if column.ndim == 1:
+        return [encode_uint(value) for value in column.tolist()]
+    width = column.shape[1]
+    raw = np.ascontiguousarray(column[:, ::-1]).tobytes()
+    digits = [raw[at : at + width].lstrip(b"\0") for at in range(0, len(raw), width)]
+    return [encode_bytes(value) for value in digits]
+
+
+def optional_parts(column: Column, encode: Callable[[Any], list[bytes]]) -> list[bytes | None]:
+    """Each row of a nullable column, None where it is absent."""
+    assert isinstance(column, Nullable)
+    if not column.valid.any():
+        return [None] * len(column.valid)
+    parts = encode(column.values)
+    return [part if ok else None for part, ok in zip(parts, column.valid.tolist(), strict=True)]
+
+
+def word_parts(values: Any) -> list[bytes]:
+    """Each row of a bytes32 column as RLP."""
+    return fixed_parts(values, WORD)

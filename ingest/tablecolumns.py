@@ -1,0 +1,80 @@
+"""Fields of payloads in, columns of a declared table out: what all the builders share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ingest.hexcolumns import Rows, hex_column
+from ingest.wire import Block
+from schemas.columns import Column, ColumnBlock, Nullable
+from schemas.tables import Table
+
+
+def fill_fields(
+    table: Table, fields: dict[str, str], payloads: Sequence[Any], rows: Rows, what: str
+) -> dict[str, Column]:
+    """Columns of `table` that each hold one hex field of the payloads."""
+    columns = {}
+    for name, attribute in fields.items():
+        texts = list(map(attrgetter(attribute), payloads))
+        columns[name] = hex_column(table.column(name).kind, texts, what + attribute, rows)
+    return columns
+
+
+def table_block(table: Table, rows: int, columns: dict[str, Column]) -> ColumnBlock:
+    """A block with the table's columns in the table's order."""
+    return ColumnBlock(table.name, rows, {spec.name: columns[spec.name] for spec in table.columns})
+
+
+def block_rows(blocks: Sequence[Block], counts: Sequence[int]) -> Rows:
+    """Rows of which each block has as many as `counts` says."""
+    return Rows(
+        [block.number for block in blocks],
+        [block.hash for block in blocks],
+        list(accumulate(counts)),
+    )
+
+
+def inner_rows(rows: Rows, lists: Sequence[Sequence[Any]]) -> Rows:
+    """Rows of the lists' elements, where `rows` are the rows that hold the lists."""
+    totals = [0, *accumulate(len(part) for part in lists)]
+    return Rows(rows.numbers, rows.hashes, [totals[end] for end in rows.ends])
+
+
+def repeat_identity(header: dict[str, Column], counts: Sequence[int]) -> dict[str, Column]:
+    """The identity columns of the blocks, each row as often as `counts` says."""
+    names = ("block_number", "block_hash", "block_time")
+    return {name: np.repeat(as_array(header[name]), counts, axis=0) for name in names}
+
+
+def positions(counts: Sequence[int]) -> npt.NDArray[np.uint32]:
+    """0…n-1 for each count, one after the other."""
+    ends = np.cumsum(counts, dtype=np.int64)
+    starts = np.repeat(ends - np.array(counts, np.int64), counts)
+    total = int(ends[-1]) if len(counts) else 0
+    return (np.arange(total, dtype=np.int64) - starts).astype(np.uint32)
+
+
+def nullable_counts(counts: Sequence[int | None]) -> Nullable:
+    """A ``?u32`` column of counts."""
+    valid = np.array([count is not None for count in counts], np.bool_)
+    return Nullable(valid, np.array([count or 0 for count in counts], np.uint32))
+
+
+def list_offsets(lists: Sequence[Sequence[Any]]) -> npt.NDArray[np.int64]:
+    """The offsets with which the lists' elements make a Ragged column."""
+    offsets = np.zeros(len(lists) + 1, np.int64)
+    np.cumsum([len(part) for part in lists], out=offsets[1:])
+    return offsets
+
+
+def as_array(column: Column) -> npt.NDArray[Any]:
+    """The column as an array; it must be of a number or fixed kind."""
+    assert isinstance(column, np.ndarray)
+    return column

@@ -1,0 +1,353 @@
+"""Parsed blocks and receipts in, proven columns and a verdict out, or the coded reason why not.
+
+What is encoded and hashed are the columns that will be stored, so a proof covers the conversion
+from hex as well. The order of the checks gives each kind of damage its own error: the header
+first, then where things say they belong, then the roots that cover them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ingest.build import (
+    BlockColumns,
+    LogColumns,
+    build_block_columns,
+    build_header_columns,
+    build_log_columns,
+)
+from ingest.encode_transactions import KNOWN_TYPES, encode_transactions
+from ingest.hexcolumns import hex_column
+from ingest.keccak import keccak
+from ingest.places import block_place, check_receipts, check_transactions
+from ingest.proofs import (
+    Ranges,
+    block_blooms,
+    header_hashes,
+    receipt_blooms,
+    receipt_roots,
+    row_ranges,
+    rows_of,
+    transaction_root,
+    withdrawal_roots,
+)
+from ingest.tablecolumns import block_rows
+from ingest.verdict import Verdict
+from ingest.wire import Block, Receipt, unknown_header_fields
+from schemas.columns import Bytes, Column, ColumnBlock, Nullable, from_python
+from schemas.errors_verify import (
+    BlockHashMismatch,
+    BlockNumberGap,
+    BloomMismatch,
+    FieldMissing,
+    GasMismatch,
+    ParentMismatch,
+    ReceiptsRootMismatch,
+    TransactionHashMismatch,
+    TransactionsRootMismatch,
+    UnknownHeaderFields,
+    WithdrawalsRootMismatch,
+)
+from schemas.kinds import parse_kind
+from schemas.tables import BLOCKS, Verification
+
+STORAGE_ROOT = "withdrawals: withdrawalsRoot is not the root of their list on this chain"
+"""What a verdict says of withdrawals where the chain's facts say so."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenSegment:
+    """The columns of a segment, and what was proven of them."""
+
+    columns: BlockColumns
+    """Blocks, transactions and withdrawals."""
+    logs: LogColumns | None
+    """Header references and logs; None where no receipts were given."""
+    verdict: Verdict
+    """What was proven."""
+
+
+def prove_segment(
+    blocks: Sequence[Block],
+    receipts: Sequence[Sequence[Receipt]] | None,
+    level: Verification,
+    *,
+    withdrawals_in_header: bool = True,
+) -> ProvenSegment:
+    """Build the columns of consecutive blocks and prove them as far as `level` asks.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+        At least one block, each the parent of the next.
+    receipts : sequence of sequences of Receipt, optional
+        Each block's receipts. Without them no level above ``header`` is reached.
+    level : Verification
+        How far to prove.
+    withdrawals_in_header : bool
+        Whether withdrawalsRoot is the root of the list of withdrawals (chains.toml).
+
+    Returns
+    -------
+    ProvenSegment
+        Its verdict's level is below `level` where receipts are missing, or where a transaction
+        type is unknown and ``full`` was asked for; the verdict then says so.
+
+    Raises
+    ------
+    HexMalformed, QuantityOutOfRange, FieldMissing, TopicsTooMany
+        A value cannot be stored.
+    BlockHashMismatch, UnknownHeaderFields, ParentMismatch, BlockNumberGap
+        From level ``header``.
+    ReceiptsOfAnotherBlock, ReceiptMisplaced, LogMisplaced, LogIndexGap, LogRemoved, …
+        At every level, more strictly from ``receipts``.
+    ReceiptsRootMismatch, BloomMismatch, GasMismatch, ReceiptsCountMismatch
+        From level ``receipts``.
+    TransactionsRootMismatch, TransactionHashMismatch, WithdrawalsRootMismatch
+        At level ``full``.
+    """
+    header = build_header_columns(blocks)
+    header["unknown_fields"] = check_headers(blocks, header, level)
+    strict = level >= Verification.receipts
+    for row, block in enumerate(blocks):
+        if strict:
+            check_transactions(block)
+        if receipts is not None:
+            check_receipts(block, receipts[row], strict=strict)
+    columns = build_block_columns(blocks, receipts, header)
+    logs = None if receipts is None else build_log_columns(blocks, receipts, columns)
+    proven, unproven = [], []
+    reached = level if receipts is not None else min(level, Verification.header)
+    if level >= Verification.header:
+        proven += ["header hash", "parent links"]
+    if strict and receipts is not None and logs is not None:
+        _prove_receipts(blocks, receipts, columns, logs)
+        proven += ["receiptsRoot", "logsBloom", "log indexes", "gas used"]
+    else:
+        unproven.append("receipts and logs")
+    if level >= Verification.full:
+        unknown = _prove_transactions(blocks, columns)
+        if unknown:
+            unproven.append(f"transactions: types unknown to this version: {unknown}")
+            reached = min(reached, Verification.receipts)
+        else:
+            proven += ["transactionsRoot", "transaction hashes"]
+        if withdrawals_in_header:
+            _prove_withdrawals(blocks, columns)
+            proven.append("withdrawalsRoot")
+        else:
+            unproven.append(STORAGE_ROOT)
+    else:
+        unproven += ["transactions", "withdrawals"]
+    columns.blocks.columns["verification"] = np.full(len(blocks), int(reached), np.int8)
+    return ProvenSegment(columns, logs, Verdict(reached, tuple(proven), tuple(unproven)))
+
+
+def check_headers(
+    blocks: Sequence[Block], header: dict[str, Column], level: Verification
+) -> Column:
+    """Check hashes and links of consecutive blocks.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+        The blocks, of which only unknown header fields are read here.
+    header : dict
+        What `build_header_columns` gave for them.
+    level : Verification
+        Below ``header`` nothing is refused.
+
+    Returns
+    -------
+    Column
+        The column ``unknown_fields``: JSON where a header has some that its hash may cover.
+
+    Raises
+    ------
+    BlockHashMismatch, UnknownHeaderFields, ParentMismatch, BlockNumberGap
+    """
+    columns: dict[str, Any] = header
+    claimed = rows_of(columns["block_hash"])
+    computed = header_hashes(ColumnBlock(BLOCKS.name, len(blocks), header))
+    unknown = [""] * len(blocks)
+    for row, block in enumerate(blocks):
+        if computed[row] == claimed[row]:
+            continue
+        fields = unknown_header_fields(block)
+        if fields:
+            unknown[row] = msgspec.json.encode(fields, order="sorted").decode()
+        if level < Verification.header:
+            continue
+        if fields:
+            raise UnknownHeaderFields(fields=", ".join(sorted(fields)), **block_place(block))
+        raise BlockHashMismatch(computed=_hex(computed[row]), **block_place(block))
+    if level >= Verification.header:
+        _check_links(blocks, columns, claimed)
+    return from_python(parse_kind("string"), unknown)
+
+
+def _check_links(blocks: Sequence[Block], columns: dict[str, Any], hashes: list[bytes]) -> None:
+    numbers = columns["block_number"].tolist()
+    parents = rows_of(columns["parent_hash"])
+    for row in range(1, len(blocks)):
+        place = block_place(blocks[row])
+        if numbers[row] != numbers[row - 1] + 1:
+            raise BlockNumberGap(expected=numbers[row - 1] + 1, **place)
+        if parents[row] != hashes[row - 1]:
+            raise ParentMismatch(
+                before=numbers[row - 1],
+                parent=_hex(parents[row]),
+                expected=_hex(hashes[row - 1]),
+                **place,
+            )
+
+
+def _prove_receipts(
+    blocks: Sequence[Block],
+    receipts: Sequence[Sequence[Receipt]],
+    columns: BlockColumns,
+    logs: LogColumns,
+) -> None:
+    transactions = columns.transactions
+    ranges = row_ranges(columns.blocks, transactions)
+    count = transactions.rows
+    per_receipt: Any = transactions.columns["log_count"]
+    owners = np.repeat(np.arange(count), per_receipt.values)
+    blooms = receipt_blooms(logs.logs, owners, count)
+    roots = receipt_roots(transactions, logs.logs, blooms, ranges)
+    expected = _fixed_rows(columns.blocks, "receipts_root")
+    kinds: Any = transactions.columns["type"]
+    for block, root, wanted, (start, stop) in zip(blocks, roots, expected, ranges, strict=True):
+        if root is None:
+            raise FieldMissing(field="receipt status", **block_place(block))
+        if root != wanted:
+            strange = sorted({*kinds[start:stop].tolist()} - KNOWN_TYPES)
+            note = f" Or receipts of the types {strange} are encoded otherwise." if strange else ""
+            raise ReceiptsRootMismatch(
+                computed=_hex(root), expected=_hex(wanted), note=note, **block_place(block)
+            )
+    _check_blooms(blocks, receipts, columns.blocks, blooms, ranges)
+    _check_gas(blocks, columns, ranges)
+
+
+def _check_blooms(
+    blocks: Sequence[Block],
+    receipts: Sequence[Sequence[Receipt]],
+    header: ColumnBlock,
+    blooms: Bytes,
+    ranges: Ranges,
+) -> None:
+    whole = np.any(block_blooms(blooms, ranges) != header.columns["logs_bloom"], axis=1)
+    for row in np.flatnonzero(whole)[:1].tolist():
+        raise BloomMismatch(owner="the header", **block_place(blocks[row]))
+    texts = [receipt.logs_bloom for part in receipts for receipt in part]
+    rows = block_rows(blocks, [len(part) for part in receipts])
+    given = hex_column(parse_kind("?bytes256"), texts, "receipt logsBloom", rows)
+    assert isinstance(given, Nullable)
+    differs = given.valid & np.any(blooms != given.values, axis=1)
+    for block, (start, stop) in zip(blocks, ranges, strict=True):
+        for index in np.flatnonzero(differs[start:stop])[:1].tolist():
+            raise BloomMismatch(owner=f"receipt {index}", **block_place(block))
+
+
+def _check_gas(blocks: Sequence[Block], columns: BlockColumns, ranges: Ranges) -> None:
+    """Gas used is the step of cumulative gas, which ends at the header's gas used."""
+    header: Any = columns.blocks.columns["gas_used"]
+    cumulative: Any = columns.transactions.columns["cumulative_gas_used"]
+    used: Any = columns.transactions.columns["gas_used"]
+    totals, steps = cumulative.values, used.values
+    before = np.zeros_like(totals)
+    before[1:] = totals[:-1]
+    firsts = [start for start, stop in ranges if start < stop]
+    before[firsts] = 0
+    wrong = np.flatnonzero((totals < before) | (totals - before != steps))
+    for block, gas, (start, stop) in zip(blocks, header.tolist(), ranges, strict=True):
+        inside = wrong[(wrong >= start) & (wrong < stop)]
+        if len(inside):
+            at = int(inside[0])
+            step = int(totals[at]) - int(before[at])
+            raise GasMismatch(
+                field="gasUsed",
+                index=at - start,
+                found=int(steps[at]),
+                expected=step,
+                **block_place(block),
+            )
+        last = int(totals[stop - 1]) if stop > start else 0
+        if last != gas:
+            raise GasMismatch(
+                field="cumulativeGasUsed",
+                index=stop - start - 1,
+                found=last,
+                expected=gas,
+                **block_place(block),
+            )
+
+
+def _prove_transactions(blocks: Sequence[Block], columns: BlockColumns) -> str:
+    """Prove transactionsRoot and hashes; return the unknown types, if there are any."""
+    transactions = columns.transactions
+    ranges = row_ranges(columns.blocks, transactions)
+    encoded = encode_transactions(transactions)
+    expected = _fixed_rows(columns.blocks, "transactions_root")
+    hashes = _fixed_rows(transactions, "transaction_hash")
+    for block, wanted, (start, stop) in zip(blocks, expected, ranges, strict=True):
+        place = block_place(block)
+        if block.transactions is None or len(block.transactions) != stop - start:
+            raise FieldMissing(field="transactions", **place)
+        own = encoded[start:stop]
+        for index, payload in enumerate(own):
+            if payload == b"":
+                raise FieldMissing(field=f"a field of transaction {index}", **place)
+        if None in own:
+            continue
+        root = transaction_root(own)
+        if root != wanted:
+            raise TransactionsRootMismatch(
+                computed=_hex(root or b""), expected=_hex(wanted), **place
+            )
+        for index, payload in enumerate(own):
+            computed = keccak(payload or b"")
+            if computed != hashes[start + index]:
+                raise TransactionHashMismatch(
+                    index=index,
+                    computed=_hex(computed),
+                    given=_hex(hashes[start + index]),
+                    **place,
+                )
+    kinds: Any = transactions.columns["type"]
+    return ", ".join(hex(kind) for kind in sorted({*kinds.tolist()} - KNOWN_TYPES))
+
+
+def _prove_withdrawals(blocks: Sequence[Block], columns: BlockColumns) -> None:
+    ranges = row_ranges(columns.blocks, columns.withdrawals)
+    roots = withdrawal_roots(columns.withdrawals, ranges)
+    expected: Any = columns.blocks.columns["withdrawals_root"]
+    wanted = rows_of(expected.values)
+    for row, block in enumerate(blocks):
+        start, stop = ranges[row]
+        if not expected.valid[row]:
+            if stop > start:
+                raise WithdrawalsRootMismatch(
+                    computed=_hex(roots[row]), expected="nothing", **block_place(block)
+                )
+            continue
+        if block.withdrawals is None:
+            raise FieldMissing(field="withdrawals", **block_place(block))
+        if roots[row] != wanted[row]:
+            raise WithdrawalsRootMismatch(
+                computed=_hex(roots[row]), expected=_hex(wanted[row]), **block_place(block)
+            )
+
+
+def _fixed_rows(table: ColumnBlock, name: str) -> list[bytes]:
+    return rows_of(table.columns[name])
+
+
+def _hex(value: bytes) -> str:
+    return "0x" + value.hex()
