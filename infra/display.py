@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -14,11 +16,13 @@ from rich.table import Table
 from rich.text import Text
 
 from infra.progress import Progress, Rates, RateWindow
+from infra.status import write_progress
 from infra.terminal import Terminal, counted, lasted, sized
 
 LIVE_SECONDS = 0.25
 LINE_SECONDS = 5.0
 JSON_SECONDS = 1.0
+STATUS_SECONDS = 1.0
 PROVIDERS_SHOWN_MAX = 8
 REORGS_SHOWN_MAX = 3
 
@@ -43,8 +47,33 @@ class Display:
         self._live: Live | None = None
         self._last_line = ""
 
-    async def watch(self, snapshot: Callable[[], Progress]) -> None:
-        """Show a snapshot each interval until cancelled; the last state is shown at the end."""
+    async def watch(self, snapshot: Callable[[], Progress], data_dir: Path | None = None) -> None:
+        """Show a snapshot each interval until cancelled; the last state is shown at the end.
+
+        Parameters
+        ----------
+        snapshot
+            Gives the run's present state.
+        data_dir
+            Where snapshots are left for `headrace status`; None leaves none.
+        """
+        leaving = asyncio.ensure_future(self._leave(snapshot, data_dir)) if data_dir else None
+        try:
+            await self._watch(snapshot)
+        finally:
+            if leaving is not None:
+                leaving.cancel()
+
+    async def _leave(self, snapshot: Callable[[], Progress], data_dir: Path) -> None:
+        window = RateWindow()
+        while True:
+            progress = snapshot()
+            with contextlib.suppress(OSError):
+                # A full disk stops the sinks with a code of its own; a display must not.
+                write_progress(data_dir, progress_fields(progress, window.add(progress)))
+            await asyncio.sleep(STATUS_SECONDS)
+
+    async def _watch(self, snapshot: Callable[[], Progress]) -> None:
         if not self.terminal.live:
             try:
                 while True:

@@ -294,9 +294,7 @@ def _with_abi_paths(settings: Settings, config: Path | None) -> Settings:
 def _invalid(error: ValidationError, origins: Origins) -> SettingInvalid:
     first = error.errors(include_url=False)[0]
     path = tuple(
-        part
-        for part in first["loc"]
-        if isinstance(part, int) or part.replace("_", "").isalnum()
+        part for part in first["loc"] if isinstance(part, int) or part.replace("_", "").isalnum()
     )
     path = _without_union_tags(path)
     spelt = (file_name(str(path[0])), *path[1:]) if path else ()
@@ -313,13 +311,18 @@ def _invalid(error: ValidationError, origins: Origins) -> SettingInvalid:
 def _without_union_tags(path: TreePath) -> TreePath:
     """pydantic adds the branch of a union (`int`, `tuple[…]`) to a location: drop it."""
     groups = set(Settings.model_fields["limits"].annotation.model_fields)  # type: ignore[union-attr]
-    keys = {key for table in ((), ("rpc",), ("contracts",), ("clickhouse",), ("logs",))
-            for key in known_keys(table)} | set(FILE_NAMES.values()) | set(limit_groups())
+    keys = (
+        {
+            key
+            for table in ((), ("rpc",), ("contracts",), ("clickhouse",), ("logs",))
+            for key in known_keys(table)
+        }
+        | set(FILE_NAMES.values())
+        | set(limit_groups())
+    )
     keys |= {"address", "event", "parameter"}
     return tuple(
-        part
-        for part in path
-        if isinstance(part, int) or (part in keys and part not in groups)
+        part for part in path if isinstance(part, int) or (part in keys and part not in groups)
     )
 
 

@@ -60,22 +60,29 @@ def open_terminal(*, json: bool = False, debug: bool = False) -> Terminal:
 
 def show_error(terminal: Terminal, error: HeadraceError) -> None:
     """What happened, why, what to do, and the code."""
+    why, fix = _sentence(error.why_text), _sentence(error.fix_text)
     if terminal.json:
-        fields = {
-            "code": error.code,
-            "what": error.what_text,
-            "why": error.why_text,
-            "fix": error.fix_text,
-        }
+        fields = {"code": error.code, "what": error.what_text, "why": why, "fix": fix}
         sys.stderr.write(json.dumps({"error": fields}) + "\n")
         return
-    head = Text.assemble(("error ", "bold red"), (error.code, "bold"), ": ", error.what_text)
-    terminal.err.print(head)
-    for label, text in (("why", error.why_text), ("do", error.fix_text)):
+    lines = [("why", why), ("do", fix)]
+    if not terminal.err.is_terminal:
+        rows = [f"  {label:<3} {text}\n" for label, text in lines if text]
+        sys.stderr.write(f"error {error.code}: {error.what_text}\n" + "".join(rows))
+        return
+    terminal.err.print(
+        Text.assemble(("error ", "bold red"), (error.code, "bold"), f": {error.what_text}")
+    )
+    for label, text in lines:
         if text:
-            row = Text.assemble((f"{label:<4}", "dim"), text)
-            row.overflow = "fold"
-            terminal.err.print(Padding(row, (0, 0, 0, 2)))
+            terminal.err.print(Padding(Text.assemble((f"{label:<4}", "dim"), text), (0, 0, 0, 2)))
+
+
+def _sentence(text: str) -> str:
+    """Declarations differ in case and full stop; what is shown does not."""
+    if not text:
+        return ""
+    return text[:1].upper() + text[1:] + ("" if text[-1] in ".!?`" else ".")
 
 
 def show_unexpected(terminal: Terminal, error: BaseException) -> None:
@@ -88,9 +95,7 @@ def show_unexpected(terminal: Terminal, error: BaseException) -> None:
         fields = {"code": "HR-0000", "what": f"{kind}: {message}", "why": "", "fix": BUG_REPORT}
         sys.stderr.write(json.dumps({"error": fields}) + "\n")
         return
-    text = Text.assemble(("unexpected error ", "bold red"), (kind, "bold"), f": {message}")
-    terminal.err.print(text)
-    terminal.err.print(Padding(Text(BUG_REPORT), (0, 0, 0, 2)))
+    sys.stderr.write(f"unexpected error {kind}: {message}\n  {BUG_REPORT}\n")
 
 
 def show_table(
@@ -131,8 +136,8 @@ def show_table(
 
 
 def counted(number: float) -> str:
-    """A count with thin grouping: ``12,345``; rates below 100 keep one decimal."""
-    if isinstance(number, float) and abs(number) < 100:
+    """A count with grouping: ``12,345``; broken numbers below 100 keep one decimal."""
+    if abs(number) < 100 and number != int(number):
         return f"{number:.1f}"
     return f"{number:,.0f}"
 

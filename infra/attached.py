@@ -1,0 +1,68 @@
+"""A data directory in, a ClickHouse server that serves it out: the running one, or our own."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from infra.clickhouse.config import ServerLimits
+from infra.clickhouse.datadir import STAMP, is_locked, read_stamp
+from infra.clickhouse.server import EmbeddedServer, RunningServer, find_running
+from infra.clickhouse_http import HttpAddress
+from schemas.errors_settings import DataMissing
+
+STARTING_SECONDS_MAX = 15.0
+"""How long a server that another process is just starting or stopping is waited for."""
+
+
+def chain_of(data_dir: Path) -> str:
+    """The chain that a data directory holds.
+
+    Raises
+    ------
+    DataMissing
+    """
+    if not (data_dir / STAMP).exists():
+        exists = data_dir.is_dir() and any(data_dir.iterdir())
+        reason = f"It has no {STAMP}" if exists else "There is no such directory, or it is empty"
+        raise DataMissing(path=str(data_dir), reason=reason)
+    chain = read_stamp(data_dir).get("chain")
+    if not isinstance(chain, str):
+        raise DataMissing(path=str(data_dir), reason="No run has stored anything in it yet")
+    return chain
+
+
+@contextlib.contextmanager
+def attached(
+    data_dir: Path, limits: ServerLimits | None = None
+) -> Iterator[RunningServer | EmbeddedServer]:
+    """The server of a data directory: found running, or started for as long as it is used.
+
+    Raises
+    ------
+    DataMissing
+        And whatever `EmbeddedServer.start` raises.
+    """
+    chain_of(data_dir)
+    until = time.monotonic() + STARTING_SECONDS_MAX
+    running = find_running(data_dir)
+    while running is None and is_locked(data_dir) and time.monotonic() < until:
+        time.sleep(0.1)
+        running = find_running(data_dir)
+    if running is not None:
+        yield running
+        return
+    with EmbeddedServer(data_dir, limits=limits, supervise=False) as server:
+        yield server
+
+
+def http_address(
+    server: RunningServer | EmbeddedServer, database: str, user: str = "analyst"
+) -> HttpAddress:
+    """Where a server's HTTP interface is, and as whom to use it."""
+    endpoint = server.endpoint(user)
+    return HttpAddress(
+        f"http://{server.host}:{server.http_port}/", user, endpoint.password, database
+    )

@@ -1,0 +1,138 @@
+"""A served data directory in, a snapshot of what it holds and shows out."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infra.clickhouse_http import HttpAddress, fetch_text
+from schemas.errors_settings import QueryRefused
+
+REORGS_SHOWN_MAX = 5
+PROGRESS_FILE = "progress.json"
+"""In the data directory's run/: the last snapshot of the process that runs on it."""
+PROGRESS_AGE_SECONDS_MAX = 15.0
+
+_JSON = {"output_format_json_quote_64bit_integers": "0"}
+
+_CANON = """
+SELECT generation, seq, toUnixTimestamp64Milli(at) AS at_ms, floor, head,
+       concat('0x', lower(hex(head_hash))) AS head_hash, safe, finalized,
+       length(loads) AS visible_loads, sealed
+FROM canon ORDER BY generation DESC, seq DESC LIMIT 1"""
+
+_TABLES = """
+SELECT replaceRegexpOne(table, '_(open|sealed)$', '') AS name,
+       sumIf(rows, endsWith(table, '_open')) AS rows_open,
+       sumIf(rows, endsWith(table, '_sealed')) AS rows_sealed,
+       sum(bytes_on_disk) AS bytes
+FROM system.parts
+WHERE active AND database = currentDatabase() AND match(table, '_(open|sealed)$')
+GROUP BY name ORDER BY name"""
+
+_REORGS = f"""
+SELECT toUnixTimestamp64Milli(at) AS at_ms, depth_blocks, ancestor_number,
+       old_head_number, new_head_number
+FROM reorgs ORDER BY at DESC LIMIT {REORGS_SHOWN_MAX}"""
+
+_FACTS = "SELECT chain, chain_id, partition_blocks FROM chain_facts LIMIT 1"
+_HEAD_TIME = "SELECT max(toUnixTimestamp(block_time)) AS seconds FROM blocks WHERE block_number = "
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a data directory holds and shows."""
+
+    chain: str
+    """Name of the chain."""
+    chain_id: int | None
+    """Its id; None before the first start of a run was complete."""
+    canon: dict[str, Any] | None
+    """The newest canon row; None while nothing is visible."""
+    head_time: int | None
+    """Time of the visible head, Unix seconds."""
+    tables: list[dict[str, Any]]
+    """Rows and bytes as stored, per table."""
+    partitions_sealed: list[int]
+    """Sealed partitions."""
+    partitions_open: list[int]
+    """Partitions of the visible range that are not sealed."""
+    coverage: list[dict[str, Any]]
+    """Ranges of blocks that are stored."""
+    reorgs: list[dict[str, Any]]
+    """The last reorgs, newest first."""
+    progress: dict[str, Any] | None
+    """Last snapshot of the running process; None where none runs."""
+
+    @property
+    def lag_seconds(self) -> int | None:
+        """Age of the visible head."""
+        return None if self.head_time is None else max(0, int(time.time()) - self.head_time)
+
+
+def read_status(address: HttpAddress, chain: str, progress: dict[str, Any] | None) -> Status:
+    """Ask a server for the status of one chain's database.
+
+    Parameters
+    ----------
+    address
+        The server, with the chain's database.
+    chain
+        Name of the chain.
+    progress
+        The running process's last snapshot.
+    """
+    facts = next(iter(_rows(address, _FACTS)), None)
+    canon = next(iter(_rows(address, _CANON)), None)
+    sealed = sorted(canon.pop("sealed")) if canon else []
+    open_partitions: list[int] = []
+    head_time = None
+    if canon and facts:
+        size = facts["partition_blocks"]
+        visible = range(canon["floor"] // size, canon["head"] // size + 1)
+        open_partitions = [number for number in visible if number not in set(sealed)]
+        times = _rows(address, f"{_HEAD_TIME}{canon['head']}")
+        head_time = times[0]["seconds"] or None if times else None
+    return Status(
+        chain=chain,
+        chain_id=facts["chain_id"] if facts else None,
+        canon=canon,
+        head_time=head_time,
+        tables=_rows(address, _TABLES),
+        partitions_sealed=sealed,
+        partitions_open=open_partitions,
+        coverage=_rows(address, "SELECT * FROM coverage LIMIT 50"),
+        reorgs=_rows(address, _REORGS),
+        progress=progress,
+    )
+
+
+def write_progress(data_dir: Path, fields: dict[str, object]) -> None:
+    """Leave a snapshot for `status`; a reader sees the old or the new, never a part."""
+    draft = data_dir / "run" / f".{PROGRESS_FILE}"
+    draft.write_text(json.dumps({"written_at": time.time(), **fields}, default=str))
+    draft.replace(data_dir / "run" / PROGRESS_FILE)
+
+
+def read_progress(data_dir: Path) -> dict[str, Any] | None:
+    """The last snapshot, where it is fresh: an old one is of a process that has ended."""
+    try:
+        fields: dict[str, Any] = json.loads((data_dir / "run" / PROGRESS_FILE).read_text())
+        age = time.time() - float(fields["written_at"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return fields if age < PROGRESS_AGE_SECONDS_MAX else None
+
+
+def _rows(address: HttpAddress, query: str) -> list[dict[str, Any]]:
+    """Rows of a query; none where the table is not there yet."""
+    try:
+        text = fetch_text(address, query, _JSON | {"default_format": "JSONEachRow"})
+    except QueryRefused as error:
+        if error.data["clickhouse_name"] in ("UNKNOWN_TABLE", "UNKNOWN_DATABASE"):
+            return []
+        raise
+    return [json.loads(line) for line in text.splitlines() if line]
