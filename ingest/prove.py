@@ -1,0 +1,132 @@
+"""JSON of a range of blocks in, its proven segments out: decoded, proven, as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ingest.build import block_segment, log_segment
+from ingest.fetch import BlockPayload
+from ingest.publish import Built
+from ingest.verify import prove_segment
+from ingest.wire import Block, Receipt, decode_block, decode_receipts
+from schemas.chains import ChainFacts
+from schemas.errors_verify import BlockHashMismatch, BlockNumberGap, PayloadInvalid
+from schemas.segments import Lane, SegmentName, Stream, content_version
+from schemas.tables import Verification
+
+Source = Literal["receipts", "logs"]
+"""How a run fetches: whole blocks with receipts, or filtered logs alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProveAndBuild:
+    """Proves payloads and builds their segments; can be sent to another process.
+
+    A `Build` (see ingest/publish.py) for the source `receipts`.
+    """
+
+    chain_id: int
+    """The chain."""
+    level: Verification
+    """How far to prove; capped at what the chain reaches."""
+    withdrawals_in_header: bool = True
+    """Whether withdrawalsRoot is the root of the list of withdrawals."""
+
+    def __call__(self, payloads: Sequence[BlockPayload], lane: Lane, observed_at_ms: int) -> Built:
+        """Prove and build a contiguous range.
+
+        Parameters
+        ----------
+        payloads : Sequence[BlockPayload]
+            The blocks of the range, in order, from one endpoint.
+        lane : Lane
+            The lane of the segments.
+        observed_at_ms : int
+            When the node had shown the last block, unix milliseconds.
+
+        Raises
+        ------
+        HR-22xx
+            A payload is malformed, or a proof failed.
+        """
+        blocks = [_wanted_block(payload) for payload in payloads]
+        receipts = [_receipts(payload) for payload in payloads]
+        proven = prove_segment(
+            blocks, receipts, self.level, withdrawals_in_header=self.withdrawals_in_header
+        )
+        assert proven.logs is not None
+        last_hash = bytes.fromhex(blocks[-1].hash[2:])
+        ends = int(blocks[0].number, 16), int(blocks[-1].number, 16)
+        version = source_version("receipts", self.level)
+        block_name, log_name = (
+            segment_name(self.chain_id, stream, lane, ends, last_hash, version)
+            for stream in ("blocks", "logs")
+        )
+        return Built(
+            block_segment(block_name, observed_at_ms, proven.columns),
+            log_segment(log_name, observed_at_ms, proven.logs, proven.verdict),
+        )
+
+
+def prover(chain: ChainFacts, chain_id: int, level: Verification) -> ProveAndBuild:
+    """The `Build` of a chain.
+
+    Parameters
+    ----------
+    chain : ChainFacts
+        Its facts.
+    chain_id : int
+        What its endpoints answered.
+    level : Verification
+        The level asked for; capped at the one the chain reaches.
+    """
+    reached = min(level, chain.verification_reached)
+    return ProveAndBuild(chain_id, reached, chain.withdrawals_in_header)
+
+
+def source_version(source: Source, level: Verification, **more: object) -> str:
+    """The content version of the raw streams: source, level asked for, and filters."""
+    return content_version(source=source, level=level.name, **more)
+
+
+def segment_name(
+    chain_id: int,
+    stream: Stream,
+    lane: Lane,
+    ends: tuple[int, int],
+    last_hash: bytes,
+    version: str,
+) -> SegmentName:
+    """The name of a segment from its first and last height."""
+    return SegmentName(chain_id, stream, lane, ends[0], ends[1], last_hash, version)
+
+
+def _wanted_block(payload: BlockPayload) -> Block:
+    """The block, which must be the one that was asked for."""
+    block = decode_block(payload.block)
+    if block is None:
+        raise PayloadInvalid(method="eth_getBlockByNumber", reason="null")
+    number = _int_or_none(block.number)
+    if isinstance(payload.wanted, int):
+        if number != payload.wanted:
+            raise BlockNumberGap(number=block.number, hash=block.hash, expected=payload.wanted)
+    elif block.hash.lower() != "0x" + payload.wanted.hex():
+        wanted = "0x" + payload.wanted.hex()
+        raise BlockHashMismatch(number=block.number, hash=wanted, computed=block.hash)
+    return block
+
+
+def _int_or_none(text: str) -> int | None:
+    try:
+        return int(text, 16)
+    except ValueError:
+        return None
+
+
+def _receipts(payload: BlockPayload) -> list[Receipt]:
+    receipts = decode_receipts(payload.receipts)
+    if receipts is None:
+        raise PayloadInvalid(method="eth_getBlockReceipts", reason="null")
+    return receipts
