@@ -37,24 +37,33 @@ MEANINGS = {
 }
 """Meanings for the documentation."""
 
-_BY_AREA = {
+_BY_PREFIX = {
     "HR-1": ExitCode.usage,
     "HR-2": ExitCode.network,
     "HR-3": ExitCode.halted,
     "HR-4": ExitCode.storage,
     "HR-5": ExitCode.storage,
-}
-_BY_CODE = {
+    # The server given by hand, and a directory that holds nothing, are storage.
     "HR-1023": ExitCode.storage,
     "HR-1030": ExitCode.storage,
+    # What the user typed.
     "HR-2001": ExitCode.usage,
-    "HR-2051": ExitCode.halted,
     "HR-2054": ExitCode.usage,
+    "HR-31": ExitCode.usage,
+    "HR-4501": ExitCode.usage,
+    "HR-4502": ExitCode.usage,
+    "HR-4503": ExitCode.usage,
+    # A proof failed, and nobody could give an answer that passes it.
+    "HR-22": ExitCode.halted,
+    "HR-2051": ExitCode.halted,
     "HR-2056": ExitCode.halted,
+    "HR-4505": ExitCode.halted,
+    "HR-4506": ExitCode.halted,
 }
-"""Codes whose meaning differs from their area's."""
+"""Exit codes by the longest prefix of the error's code."""
 
 
-def exit_code_of(error: HeadraceError) -> ExitCode:
+def exit_code_of(error: HeadraceError | type[HeadraceError]) -> ExitCode:
     """The exit code for an error that ends the process."""
-    return _BY_CODE.get(error.code, _BY_AREA.get(error.code[:4], ExitCode.failed))
+    fitting = [prefix for prefix in _BY_PREFIX if error.code.startswith(prefix)]
+    return _BY_PREFIX[max(fitting, key=len)] if fitting else ExitCode.failed

@@ -135,6 +135,8 @@ class Factory(Section):
     """Signature of the event, for example `event PairCreated(address indexed a, …)`."""
     parameter: str
     """The event's parameter that holds the new contract's address."""
+    declared_at: str = ""
+    """File and line."""
 
 
 class Contract(Section):
@@ -150,6 +152,10 @@ class Contract(Section):
     """The contracts; `all` takes every contract that emits these events."""
     factory: Factory | None = None
     """Or the factory that announces them."""
+    declared_at: str = ""
+    """File and line of the entry."""
+    events_declared_at: tuple[str, ...] = ()
+    """File and line of each of `events`."""
 
     @model_validator(mode="after")
     def _one_of_each(self) -> Contract:
@@ -258,6 +264,9 @@ class Settings(BaseSettings):
         asked = default if self.verify is None else self.verify
         return min(asked, self.facts.verification_reached)
 
+
+NOT_IN_FILE = frozenset({"declared_at", "events_declared_at"})
+"""Fields that the loader sets; the settings file cannot."""
 
 FILE_NAMES = {"from": "from_block", "to": "to_block", "data": "data_dir"}
 """Keys of the settings file that are not the field's own name."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from infra.settings import FILE_NAMES, Settings, file_name, limit_groups
+from infra.settings import FILE_NAMES, NOT_IN_FILE, Contract, Settings, file_name, limit_groups
 from infra.toml_lines import key_lines, line_of
 from ingest.redact import redact_url
 from schemas.chains import load_chains
@@ -111,7 +111,7 @@ def load_settings(
     except ValidationError as error:
         raise _invalid(error, origins) from None
     _check_range(settings)
-    return _with_abi_paths(settings, config)
+    return _with_places(settings, origins, text)
 
 
 def _read(config: Path) -> str:
@@ -146,6 +146,7 @@ def known_keys(path: TreePath = ()) -> dict[str, bool]:
     return {
         (file_name(name) if not path else name): bool(list(_models(field.annotation)))
         for name, field in model.model_fields.items()
+        if name not in NOT_IN_FILE
     }
 
 
@@ -272,23 +273,42 @@ def _check_range(settings: Settings) -> None:
         raise RangeInvalid(from_block=first, to_block=last)
 
 
-def _with_abi_paths(settings: Settings, config: Path | None) -> Settings:
-    """Resolve ABI paths against the settings file's folder, and see that each can be read."""
-    folder = config.parent if config is not None else Path()
+def _with_places(settings: Settings, origins: Origins, text: str) -> Settings:
+    """Contracts with file and line, and with ABI paths that start at the settings file."""
+    folder = origins.file.parent if origins.file is not None else Path()
     contracts = []
-    for contract in settings.contracts:
-        if contract.abi is None:
-            contracts.append(contract)
-            continue
-        path = folder / contract.abi
-        try:
-            path.read_bytes()
-        except OSError as error:
-            raise AbiUnreadable(
-                path=str(path), contract=contract.name, reason=error.strerror or str(error)
-            ) from None
-        contracts.append(contract.model_copy(update={"abi": path}))
+    for position, contract in enumerate(settings.contracts):
+        path: TreePath = ("contracts", position)
+        places: dict[str, object] = {"declared_at": origins.where(path)}
+        places["events_declared_at"] = tuple(
+            _place_of(event, origins, (*path, "events"), text) for event in contract.events
+        )
+        if contract.factory is not None:
+            where = origins.where((*path, "factory"))
+            places["factory"] = contract.factory.model_copy(update={"declared_at": where})
+        if contract.abi is not None:
+            places["abi"] = _checked_abi(folder / contract.abi, contract)
+        contracts.append(contract.model_copy(update=places))
     return settings.model_copy(update={"contracts": tuple(contracts)})
+
+
+def _place_of(event: str, origins: Origins, path: TreePath, text: str) -> str:
+    """File and line of one of several event signatures."""
+    start = line_of(origins.lines, path) or 1
+    for number, line in enumerate(text.splitlines()[start - 1 :], start):
+        if event in line:
+            return f"{origins.file} line {number}"
+    return origins.where(path)
+
+
+def _checked_abi(path: Path, contract: Contract) -> Path:
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise AbiUnreadable(path=str(path), contract=contract.name, reason=reason) from None
+    return path
 
 
 def _invalid(error: ValidationError, origins: Origins) -> SettingInvalid:
@@ -328,7 +348,7 @@ def _without_union_tags(path: TreePath) -> TreePath:
 
 def _shown(path: TreePath, value: object) -> str:
     """The value as an error may show it: an endpoint's address never in full."""
-    if path and path[0] == "rpc":
+    if path and path[0] == "rpc" and path[-1] != "weight":
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
         return redact_url(text) if isinstance(text, str) and "//" in text else "of this form"
     text = repr(value)

@@ -49,12 +49,15 @@ def run(
     ] = None,
     source: Annotated[
         Source | None,
-        typer.Option(help="`receipts`: provable; `logs`: eth_getLogs only, cheap."),
+        typer.Option(
+            metavar="receipts|logs", help="`receipts`: provable; `logs`: eth_getLogs only, cheap."
+        ),
     ] = None,
     verify: Annotated[
         Level | None,
         typer.Option(
-            help="How far blocks are proven (default: receipts for history, full at the head)."
+            metavar="|".join(Verification.__members__),
+            help="How far blocks are proven (default: receipts for history, full at the head).",
         ),
     ] = None,
     data: DataOption = None,

@@ -1,0 +1,91 @@
+"""Declarations in, the generated tables of docs/*.md out; `--check` finds drift.
+
+A generated part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``; the rest of a
+page is written by hand. `python -m infra.docs` writes, `python -m infra.docs --check` compares.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from pathlib import Path
+
+from infra.docs_cli import cli_reference, exit_code_table, settings_reference
+from infra.docs_tables import (
+    chain_table,
+    data_dictionary,
+    error_table,
+    metric_table,
+    topic_table,
+)
+
+FOLDER = Path(__file__).parent.parent / "docs"
+
+GENERATED = {
+    "chains": chain_table,
+    "cli": cli_reference,
+    "data-dictionary": data_dictionary,
+    "errors": error_table,
+    "exit-codes": exit_code_table,
+    "metrics": metric_table,
+    "settings": settings_reference,
+    "topics": topic_table,
+}
+"""Every generated part by its name."""
+
+_PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def generate(page: str) -> str:
+    """A page with each of its generated parts as the declarations have it now.
+
+    Raises
+    ------
+    KeyError
+        If the page names a part that nothing generates.
+    """
+    return _PART.sub(lambda found: f"{found[1]}\n{GENERATED[found[2]]()}\n{found[3]}", page)
+
+
+def parts_of(page: str) -> list[str]:
+    """Names of the generated parts of a page."""
+    return [found[2] for found in _PART.finditer(page)]
+
+
+def drift(folder: Path = FOLDER) -> dict[str, str]:
+    """Pages that differ from their declarations, each with the difference."""
+    found = {}
+    for path in sorted(folder.glob("*.md")):
+        written = path.read_text("utf-8")
+        fresh = generate(written)
+        if fresh != written:
+            lines = difflib.unified_diff(
+                written.splitlines(), fresh.splitlines(), path.name, "declared", lineterm="", n=1
+            )
+            found[path.name] = "\n".join(lines)
+    return found
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or compare them with --check."""
+    if "--check" in arguments:
+        found = drift()
+        for difference in found.values():
+            sys.stderr.write(difference + "\n")
+        if found:
+            sys.stderr.write(f"{', '.join(found)}: out of date; run `make docs`\n")
+            return 1
+        sys.stdout.write("docs agree with the declarations\n")
+        return 0
+    for path in sorted(FOLDER.glob("*.md")):
+        written = path.read_text("utf-8")
+        fresh = generate(written)
+        if fresh != written:
+            path.write_text(fresh, "utf-8")
+            sys.stdout.write(f"wrote {path.name}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,137 @@
+"""Declarations of tables, errors, metrics and chains in, Markdown out."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterable, Sequence
+
+import schemas
+from infra.exit_codes import exit_code_of
+from schemas.chains import load_chains
+from schemas.errors import HeadraceError, Transient
+from schemas.events import DECODE_FAILURES, builtin_events
+from schemas.metrics import METRICS
+from schemas.tables import CORE_TABLES, Table
+
+AREAS = {
+    "HR-1": "Settings and command line",
+    "HR-20": "Endpoints and their answers",
+    "HR-22": "Failed proofs of blocks",
+    "HR-2": "Ingest",
+    "HR-30": "Reorgs",
+    "HR-31": "Declarations of what to decode",
+    "HR-3": "Processors",
+    "HR-4": "ClickHouse",
+    "HR-5": "Data directory and embedded server",
+}
+"""Headings by the longest prefix of the code."""
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; cells are escaped."""
+    lines = [f"| {' | '.join(head)} |", f"|{'|'.join('---' for _ in head)}|"]
+    for row in rows:
+        cells = (cell.replace("|", "\\|").replace("\n", " ") for cell in row)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def declared_errors() -> dict[str, type[HeadraceError]]:
+    """Every error of schemas/errors_*.py by its code."""
+    for module in pkgutil.iter_modules(schemas.__path__):
+        if module.name.startswith("errors_"):
+            importlib.import_module(f"schemas.{module.name}")
+    return {
+        code: error
+        for code, error in sorted(HeadraceError.registry.items())
+        if error.__module__.startswith("schemas.")
+    }
+
+
+def error_table() -> str:
+    """Every error: code, what, why, what to do, exit code."""
+    by_area: dict[str, list[tuple[str, type[HeadraceError]]]] = {}
+    for code, error in declared_errors().items():
+        area = max((prefix for prefix in AREAS if code.startswith(prefix)), key=len)
+        by_area.setdefault(AREAS[area], []).append((code, error))
+    parts = []
+    for title, errors in by_area.items():
+        rows = [
+            (
+                f"`{code}`",
+                "retried" if issubclass(error, Transient) else "final",
+                _plain(error.what),
+                _plain(error.why),
+                _plain(error.fix),
+                str(exit_code_of(error).value),
+            )
+            for code, error in errors
+        ]
+        head = ("Code", "Kind", "What happened", "Why", "What to do", "Exit")
+        parts.append(f"### {title}\n\n{markdown_table(head, rows)}")
+    return "\n".join(parts)
+
+
+def _plain(template: str) -> str:
+    """A template with its places shown as words: ``{block}`` → ‹block›."""
+    return re.sub(r"\{(\w+)[^}]*\}", lambda found: f"‹{found[1]}›", template)
+
+
+def metric_table() -> str:
+    """Every metric."""
+    rows = [(f"`{one.name}`", one.kind, one.doc, one.watch) for one in METRICS]
+    return markdown_table(("Metric", "Kind", "Meaning", "Watch for"), rows)
+
+
+def chain_table() -> str:
+    """What is known of each chain."""
+    rows = []
+    for name, facts in load_chains().items():
+        finality = f"{facts.finality_depth_blocks} blocks deep"
+        rows.append(
+            (
+                f"`{name}`",
+                "any" if facts.chain_id is None else str(facts.chain_id),
+                "the node's tags" if facts.finality == "tags" else finality,
+                str(facts.segment_blocks),
+                str(facts.partition_blocks),
+                f"`{facts.verification_reached.name}`",
+                facts.verification_note,
+            )
+        )
+    head = ("Chain", "Id", "Finality", "Segment", "Partition", "Proven up to", "Note")
+    return markdown_table(head, rows)
+
+
+def data_dictionary() -> str:
+    """Every declared table with its columns."""
+    parts = []
+    for table in dictionary_tables():
+        rows = [
+            (f"`{one.name}`", f"`{one.kind.clickhouse_type}`", one.doc, one.proven_by)
+            for one in table.columns
+        ]
+        keys = ", ".join(f"`{name}`" for name in table.order_by)
+        parts.append(
+            f"### `{table.name}`\n\n{table.doc} Sorted by {keys}.\n\n"
+            + markdown_table(("Column", "Type", "What it holds", "Proven by"), rows)
+        )
+    return "\n".join(parts)
+
+
+def dictionary_tables() -> tuple[Table, ...]:
+    """Core tables, built-in events, and decode_failures."""
+    return (*CORE_TABLES, *(one.table for one in builtin_events()), DECODE_FAILURES)
+
+
+def topic_table() -> str:
+    """What each built-in event table is decoded from."""
+    rows = []
+    for declared in builtin_events():
+        for layout in declared.layouts:
+            rows.append(
+                (f"`{declared.table.name}`", f"`{layout.text}`", f"`0x{layout.topic0.hex()}`")
+            )
+    return markdown_table(("Table", "Event", "topic0"), rows)
