@@ -5,7 +5,7 @@ Source: Ethereum Yellow Paper, section 4.3.1 (three bits a value, from its kecca
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -35,12 +35,12 @@ def _bits(value: bytes) -> int:
     return packed
 
 
-def bloom_positions(values: Iterable[bytes]) -> npt.NDArray[np.int64]:
+def bloom_positions(values: Sequence[bytes]) -> npt.NDArray[np.int64]:
     """The three bits of each value.
 
     Parameters
     ----------
-    values : iterable of bytes
+    values : sequence of bytes
         Addresses and topics.
 
     Returns
@@ -48,10 +48,11 @@ def bloom_positions(values: Iterable[bytes]) -> npt.NDArray[np.int64]:
     int64[n, 3]
         Indexes into ``np.unpackbits`` of a bloom.
     """
-    known = _remembered.get
-    packed = np.array(
-        [_bits(value) if (bits := known(value)) is None else bits for value in values], np.int64
-    )
+    known = list(map(_remembered.get, values))
+    if None in known:
+        pairs = zip(values, known, strict=True)
+        known = [_bits(value) if bits is None else bits for value, bits in pairs]
+    packed = np.array(known, np.int64)
     return np.stack((packed >> 22, packed >> 11 & 0x7FF, packed & 0x7FF), axis=1)
 
 

@@ -13,12 +13,11 @@ from itertools import chain
 import numpy as np
 
 from ingest.build_transactions import build_transactions
-from ingest.hexcolumns import Rows, hex_column
+from ingest.hexcolumns import AnyRows, InnerRows, Rows, hex_column, quantities
 from ingest.tablecolumns import (
     as_array,
     block_rows,
     fill_fields,
-    inner_rows,
     nullable_counts,
     positions,
     repeat_identity,
@@ -284,8 +283,8 @@ def _build_logs(
 ) -> LogColumns:
     rows = block_rows(blocks, counts)
     columns = repeat_identity(header, counts) | position
-    fields = {"log_index": "log_index", "address": "address", "data": "data"}
-    columns |= fill_fields(LOGS, fields, logs, rows, "log ")
+    columns["log_index"] = _log_indexes(logs, counts, rows)
+    columns |= fill_fields(LOGS, {"address": "address", "data": "data"}, logs, rows, "log ")
     columns |= _topic_columns([log.topics for log in logs], rows)
     names = [spec.name for spec in HEADER_REFS.columns if spec.name != "log_count"]
     references = {name: header[name] for name in names}
@@ -295,14 +294,22 @@ def _build_logs(
     )
 
 
-def _topic_columns(topics: list[list[str]], rows: Rows) -> dict[str, Column]:
+def _log_indexes(logs: list[Log], counts: list[int], rows: Rows) -> Column:
+    """The column of log indexes; nearly always they are the logs' positions, literally."""
+    texts = [log.log_index for log in logs]
+    if texts == list(chain.from_iterable(quantities(count) for count in counts)):
+        return positions(counts)
+    return hex_column(LOGS.column("log_index").kind, texts, "log log_index", rows)
+
+
+def _topic_columns(topics: list[list[str]], rows: AnyRows) -> dict[str, Column]:
     counts = np.fromiter(map(len, topics), np.int64, len(topics))
     if len(topics) and counts.max() > _TOPICS_MAX:
         row = int(counts.argmax())
         raise TopicsTooMany(topics=int(counts[row]), **rows.place(row))
     bytes32 = parse_kind("bytes32")
     flat = hex_column(
-        bytes32, list(chain.from_iterable(topics)), "log topic", inner_rows(rows, topics)
+        bytes32, list(chain.from_iterable(topics)), "log topic", InnerRows(rows, topics)
     )
     starts = np.cumsum(counts) - counts
     columns: dict[str, Column] = {}

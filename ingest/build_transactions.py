@@ -8,12 +8,11 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
-from ingest.hexcolumns import Rows, hex_column, zeros
+from ingest.hexcolumns import AnyRows, InnerRows, hex_column, zeros
 from ingest.tablecolumns import (
     as_array,
     block_rows,
     fill_fields,
-    inner_rows,
     list_offsets,
     nullable_counts,
     positions,
@@ -111,7 +110,7 @@ def build_transactions(
 
 
 def _receipt_columns(
-    count: int, receipts: Sequence[Receipt | None] | None, rows: Rows
+    count: int, receipts: Sequence[Receipt | None] | None, rows: AnyRows
 ) -> dict[str, Column]:
     names = (*_RECEIPT_FIELDS, "post_state_root", "log_count")
     if receipts is None:
@@ -123,7 +122,7 @@ def _receipt_columns(
         pairs = zip(names, kinds, strict=True)
         return {name: Nullable(absent, zeros(kind, count)) for name, kind in pairs}
     if len(given) < count:
-        rows = inner_rows(rows, [() if receipt is None else (receipt,) for receipt in receipts])
+        rows = InnerRows(rows, [() if receipt is None else (receipt,) for receipt in receipts])
     columns = fill_fields(TRANSACTION_TABLE, _RECEIPT_FIELDS, given, rows, "receipt ")
     # Some nodes say "0x" where there is no root.
     roots = [None if receipt.root == "0x" else receipt.root for receipt in given]
@@ -146,16 +145,16 @@ def _spread(column: Column, has: npt.NDArray[np.bool_]) -> Nullable:
     return Nullable(valid, spread)
 
 
-def _nested_columns(transactions: Sequence[Transaction], rows: Rows) -> dict[str, Column]:
+def _nested_columns(transactions: Sequence[Transaction], rows: AnyRows) -> dict[str, Column]:
     """Columns that hold lists; nearly all transactions of most chains have none."""
     access = [tx.access_list or () for tx in transactions]
     tuples = list(chain.from_iterable(access))
-    tuple_rows = inner_rows(rows, access)
+    tuple_rows = InnerRows(rows, access)
     keys = [entry.storage_keys for entry in tuples]
-    key_rows = inner_rows(tuple_rows, keys)
+    key_rows = InnerRows(tuple_rows, keys)
     blobs = [tx.blob_versioned_hashes or () for tx in transactions]
     grants = [tx.authorization_list or () for tx in transactions]
-    grant_rows = inner_rows(rows, grants)
+    grant_rows = InnerRows(rows, grants)
     flat_grants = list(chain.from_iterable(grants))
     grant_kinds = TRANSACTION_TABLE.column("authorization_list").kind.children[0].children
     fields: list[Column] = []
@@ -170,7 +169,7 @@ def _nested_columns(transactions: Sequence[Transaction], rows: Rows) -> dict[str
     storage = hex_column(
         bytes32, list(chain.from_iterable(keys)), "access list storage key", key_rows
     )
-    blob_rows = inner_rows(rows, blobs)
+    blob_rows = InnerRows(rows, blobs)
     blob_hashes = list(chain.from_iterable(blobs))
     return {
         "has_access_list": np.array([tx.access_list is not None for tx in transactions], np.uint8),

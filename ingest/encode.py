@@ -17,7 +17,6 @@ import numpy.typing as npt
 from ingest.rlp import (
     EMPTY_BYTES,
     bytes_prefix,
-    encode_bytes,
     encode_list,
     list_prefix,
 )
@@ -27,6 +26,7 @@ from ingest.rlpcolumns import (
     byte_parts,
     fixed_parts,
     optional_parts,
+    rows_of,
     uint_parts,
     word_parts,
 )
@@ -126,17 +126,11 @@ def encode_logs(logs: ColumnBlock) -> list[bytes]:
     for count in range(5):
         index = np.flatnonzero(counts == count)
         if len(index):
-            framed = _log_heads(column["address"], topics[:count], index)
-            size = framed.shape[1]
-            raw = framed.tobytes()
-            for row, at in zip(index.tolist(), range(0, len(raw), size), strict=True):
-                heads[row] = raw[at : at + size]
-    raw, ends = column["data"].values.tobytes(), column["data"].offsets.tolist()
-    encoded = []
-    for head, a, b in zip(heads, ends[:-1], ends[1:], strict=True):
-        body = head + encode_bytes(raw[a:b])
-        encoded.append(list_prefix(len(body)) + body)
-    return encoded
+            framed = rows_of(_log_heads(column["address"], topics[:count], index))
+            for row, head in zip(index.tolist(), framed, strict=True):
+                heads[row] = head
+    bodies = [head + data for head, data in zip(heads, byte_parts(column["data"]), strict=True)]
+    return [list_prefix(len(body)) + body for body in bodies]
 
 
 def topic_counts(logs: ColumnBlock) -> npt.NDArray[np.int64]:

@@ -6,12 +6,12 @@ name the one that is wrong. A value is never cut, padded or turned into zero.
 
 from __future__ import annotations
 
-from binascii import Error as HexError
 from binascii import unhexlify
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import accumulate
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,12 @@ _PREFIX = 0x7830
 _SHOWN_CHARACTERS_MAX = 80
 _WIDE = ("u256",)
 _NUMBER_DIGITS = 16
-_ZEROS = tuple("0" * missing for missing in range(65))
+_X, _ZERO = ord("x"), ord("0")
+
+
+_QUANTITIES_KEPT_MAX = 1 << 16
+_kept_quantities: list[str] = []
+"""Hex texts of 0, 1, 2, …: what indexes must be, most of the time literally."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,24 @@ class Rows:
         return {"number": number, "hash": clip(self.hashes[at])}
 
 
+@dataclass(frozen=True, slots=True)
+class InnerRows:
+    """Rows that are the elements of lists, such as the topics of logs."""
+
+    outer: Rows | InnerRows
+    """The rows that hold the lists."""
+    lists: Sequence[Sequence[Any]]
+    """Their lists."""
+
+    def place(self, row: int) -> dict[str, str]:
+        """Number and hash of the block of `row`, as error data."""
+        ends = list(accumulate(len(part) for part in self.lists))
+        return self.outer.place(bisect_right(ends, row))
+
+
+AnyRows: TypeAlias = Rows | InnerRows
+
+
 def clip(text: object) -> str:
     """A value as an error shows it."""
     shown = text if isinstance(text, str) else repr(text)
@@ -58,7 +81,16 @@ def clip(text: object) -> str:
     return f"{shown[:_SHOWN_CHARACTERS_MAX]}… ({len(shown)} characters)"
 
 
-def hex_column(kind: Kind, texts: Sequence[Any], field: str, rows: Rows) -> Column:
+def quantities(count: int) -> list[str]:
+    """The JSON-RPC texts of 0 … count - 1."""
+    if count > _QUANTITIES_KEPT_MAX:
+        return [hex(number) for number in range(count)]
+    if count > len(_kept_quantities):
+        _kept_quantities.extend(hex(number) for number in range(len(_kept_quantities), count))
+    return _kept_quantities[:count]
+
+
+def hex_column(kind: Kind, texts: Sequence[Any], field: str, rows: AnyRows) -> Column:
     """Turn the texts of one field into a column.
 
     Parameters
@@ -95,7 +127,7 @@ def hex_column(kind: Kind, texts: Sequence[Any], field: str, rows: Rows) -> Colu
     return _numbers(kind, texts, field, rows)
 
 
-def _nullable(kind: Kind, texts: Sequence[Any], field: str, rows: Rows) -> Nullable:
+def _nullable(kind: Kind, texts: Sequence[Any], field: str, rows: AnyRows) -> Nullable:
     absent = texts.count(None)
     if absent == 0:
         valid = np.ones(len(texts), np.bool_)
@@ -118,7 +150,7 @@ def zeros(kind: Kind, count: int) -> Column:
     return np.zeros(count, kind.dtype)
 
 
-def _fixed(texts: Sequence[str], width: int, field: str, rows: Rows) -> Bytes:
+def _fixed(texts: Sequence[str], width: int, field: str, rows: AnyRows) -> Bytes:
     count, size = len(texts), 2 * width + 2
     if count == 0:
         return np.empty((0, width), np.uint8)
@@ -128,7 +160,7 @@ def _fixed(texts: Sequence[str], width: int, field: str, rows: Rows) -> Bytes:
             if (pairs[:, 0] == _PREFIX).all():
                 decoded = unhexlify(np.ascontiguousarray(pairs[:, 1:]).data)
                 return np.frombuffer(decoded, np.uint8).reshape(count, width)
-        except (HexError, UnicodeEncodeError):
+        except ValueError:
             pass  # The value at fault is found and named below.
     for row, text in enumerate(texts):
         if len(text) != size or not _is_hex(text):
@@ -136,7 +168,7 @@ def _fixed(texts: Sequence[str], width: int, field: str, rows: Rows) -> Bytes:
     raise AssertionError(f"{field}: no value is at fault, yet the column was refused")
 
 
-def _ragged(texts: Sequence[str], field: str, rows: Rows) -> Ragged:
+def _ragged(texts: Sequence[str], field: str, rows: AnyRows) -> Ragged:
     count = len(texts)
     lengths = np.fromiter(map(len, texts), np.int64, count)
     prefixed = [text[:2] for text in texts].count("0x") == count
@@ -155,7 +187,7 @@ def _ragged(texts: Sequence[str], field: str, rows: Rows) -> Ragged:
     raise AssertionError(f"{field}: no value is at fault, yet the column was refused")
 
 
-def _numbers(kind: Kind, texts: Sequence[str], field: str, rows: Rows) -> npt.NDArray[Any]:
+def _numbers(kind: Kind, texts: Sequence[str], field: str, rows: AnyRows) -> npt.NDArray[Any]:
     digits = _quantities(texts, _NUMBER_DIGITS, kind, field, rows)
     values = np.ascontiguousarray(digits).view(">u8").reshape(len(texts))
     limit = (1 << (8 * kind.width)) - 1
@@ -168,29 +200,35 @@ def _numbers(kind: Kind, texts: Sequence[str], field: str, rows: Rows) -> npt.ND
     return values.astype(kind.dtype)
 
 
-def _quantities(texts: Sequence[str], digits: int, kind: Kind, field: str, rows: Rows) -> Bytes:
+def _quantities(texts: Sequence[str], digits: int, kind: Kind, field: str, rows: AnyRows) -> Bytes:
     """Numbers as big-endian bytes, padded to `digits` hex digits."""
-    count, longest = len(texts), digits + 2
-    sizes = list(map(len, texts))
-    prefixed = [text[:2] for text in texts].count("0x") == count
-    if prefixed and count and max(sizes) <= longest and min(sizes) > 2:
-        try:
-            decoded = unhexlify(
-                "".join(
-                    [
-                        _ZEROS[longest - size] + text[2:]
-                        for text, size in zip(texts, sizes, strict=True)
-                    ]
-                )
-            )
-            return np.frombuffer(decoded, np.uint8).reshape(count, digits >> 1)
-        except ValueError:
-            pass  # The value at fault is found and named below.
+    count, size = len(texts), digits + 2
+    if not count:
+        return np.empty((0, digits >> 1), np.uint8)
+    try:
+        # With its prefix on, each text is padded to one size, and the x then made a zero too.
+        padded = "".join([text.rjust(size, "0") for text in texts]).encode("ascii")
+        flat = np.frombuffer(bytearray(padded), np.uint8)
+        marks = np.flatnonzero(flat == _X)
+        if len(flat) == count * size and len(marks) == count:
+            columns = marks - np.arange(0, count * size, size)
+            sizes = size + 1 - columns
+            if (
+                (columns > 0).all()
+                and (sizes > 2).all()
+                and (flat[marks - 1] == _ZERO).all()
+                and int(sizes.sum()) == sum(map(len, texts))
+            ):
+                flat[marks] = _ZERO
+                decoded = np.frombuffer(unhexlify(flat.data), np.uint8)
+                return decoded.reshape(count, size >> 1)[:, 1:]
+    except ValueError:
+        pass  # The value at fault is found and named below.
     return _quantities_slowly(texts, digits, kind, field, rows)
 
 
 def _quantities_slowly(
-    texts: Sequence[str], digits: int, kind: Kind, field: str, rows: Rows
+    texts: Sequence[str], digits: int, kind: Kind, field: str, rows: AnyRows
 ) -> Bytes:
     """As `_quantities`, value by value: zeros may lead, and the value at fault is named."""
     parts = []
@@ -214,5 +252,5 @@ def _is_hex(text: str) -> bool:
     return text[:2] == "0x" and _HEX_DIGITS.issuperset(text[2:])
 
 
-def _refuse(text: str, wanted: str, row: int, field: str, rows: Rows) -> None:
+def _refuse(text: str, wanted: str, row: int, field: str, rows: AnyRows) -> None:
     raise HexMalformed(field=field, wanted=wanted, value=clip(text), **rows.place(row))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ingest.hexcolumns import Rows, clip
+from ingest.hexcolumns import Rows, clip, quantities
 from ingest.wire import Block, Log, Receipt, Transaction
 from schemas.errors_verify import (
     LogIndexGap,
@@ -20,19 +20,6 @@ from schemas.errors_verify import (
     ReceiptsOfAnotherBlock,
     TransactionMisplaced,
 )
-
-_QUANTITIES_KEPT_MAX = 1 << 16
-_quantities: list[str] = []
-"""Hex texts of 0, 1, 2, …: what indexes must be, most of the time literally."""
-
-
-def quantities(count: int) -> list[str]:
-    """The JSON-RPC texts of 0 … count - 1."""
-    if count > _QUANTITIES_KEPT_MAX:
-        return [hex(number) for number in range(count)]
-    if count > len(_quantities):
-        _quantities.extend(hex(number) for number in range(len(_quantities), count))
-    return _quantities[:count]
 
 
 def block_place(block: Block) -> dict[str, str]:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ingest.bloom import blooms
 from ingest.encode import encode_headers, encode_logs, encode_receipts, encode_withdrawals
 from ingest.keccak import keccak
+from ingest.rlpcolumns import rows_of
 from ingest.trie import ordered_root
 from schemas.columns import Bytes, ColumnBlock
 
@@ -41,12 +42,6 @@ def row_ranges(blocks: ColumnBlock, table: ColumnBlock) -> Ranges:
     starts = np.searchsorted(column, heights, "left").tolist()
     stops = np.searchsorted(column, heights, "right").tolist()
     return list(zip(starts, stops, strict=True))
-
-
-def rows_of(column: Any) -> list[bytes]:
-    """The values of a fixed column as bytes."""
-    raw, width = column.tobytes(), column.shape[1]
-    return [raw[at : at + width] for at in range(0, len(raw), width)]
 
 
 def header_hashes(blocks: ColumnBlock) -> list[bytes]:

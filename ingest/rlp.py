@@ -3,7 +3,7 @@
 Source: Ethereum Yellow Paper, appendix B.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 EMPTY_BYTES = b"\x80"
 """RLP of the empty byte string, which is also the integer 0."""
@@ -11,23 +11,48 @@ EMPTY_LIST = b"\xc0"
 """RLP of the empty list."""
 
 _SHORT = 56
-_BYTES_SHORT = tuple(bytes((0x80 + size,)) for size in range(_SHORT))
-_LIST_SHORT = tuple(bytes((0xC0 + size,)) for size in range(_SHORT))
+_TABLED = 4096
 
 
-def _long_prefix(size: int, base: int) -> bytes:
+def _prefix(size: int, base: int) -> bytes:
+    if size < _SHORT:
+        return bytes((base + size,))
     width = (size.bit_length() + 7) >> 3
-    return bytes((base + width,)) + size.to_bytes(width, "big")
+    return bytes((base + _SHORT - 1 + width,)) + size.to_bytes(width, "big")
+
+
+_BYTES_PREFIXES = tuple(_prefix(size, 0x80) for size in range(_TABLED))
+_LIST_PREFIXES = tuple(_prefix(size, 0xC0) for size in range(_TABLED))
 
 
 def bytes_prefix(size: int) -> bytes:
     """Prefix of a byte string of ``size`` bytes, other than a single byte below 0x80."""
-    return _BYTES_SHORT[size] if size < _SHORT else _long_prefix(size, 0xB7)
+    return _BYTES_PREFIXES[size] if size < _TABLED else _prefix(size, 0x80)
 
 
 def list_prefix(size: int) -> bytes:
     """Prefix of a list whose encoded parts are ``size`` bytes together."""
-    return _LIST_SHORT[size] if size < _SHORT else _long_prefix(size, 0xF7)
+    return _LIST_PREFIXES[size] if size < _TABLED else _prefix(size, 0xC0)
+
+
+def encode_digits(digits: Sequence[bytes]) -> list[bytes]:
+    """Encode many integers, each given as big-endian bytes without leading zeros.
+
+    Parameters
+    ----------
+    digits : sequence of bytes
+        Below 4096 bytes each.
+
+    Returns
+    -------
+    list of bytes
+        The RLP of each.
+    """
+    prefixes = _BYTES_PREFIXES
+    return [
+        value if len(value) == 1 and value < b"\x80" else prefixes[len(value)] + value
+        for value in digits
+    ]
 
 
 def encode_bytes(value: bytes) -> bytes:

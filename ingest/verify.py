@@ -32,10 +32,10 @@ from ingest.proofs import (
     receipt_blooms,
     receipt_roots,
     row_ranges,
-    rows_of,
     transaction_root,
     withdrawal_roots,
 )
+from ingest.rlpcolumns import rows_of
 from ingest.tablecolumns import block_rows
 from ingest.verdict import Verdict
 from ingest.wire import Block, Receipt, unknown_header_fields
