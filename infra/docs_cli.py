@@ -67,9 +67,11 @@ def settings_reference() -> str:
     ):
         model = next(_models(Settings.model_fields[name].annotation))
         parts.append(_section(title, model, ""))
-        for inner in model.model_fields.values():
-            for nested in _models(inner.annotation):
-                parts.append(_section(f"`{name}.factory`", nested, ""))
+        parts += [
+            _section(f"`{name}.{inner}`", nested, "")
+            for inner, field in model.model_fields.items()
+            for nested in _models(field.annotation)
+        ]
     parts.append(_limits())
     return "\n".join(parts)
 
@@ -101,9 +103,8 @@ def _limits() -> str:
 
 def attribute_docs(owner: type) -> dict[str, str]:
     """The docstring line under each field of a dataclass."""
-    found = re.findall(
-        r'^    (\w+): [^\n]+\n    """(.*?)"""', inspect.getsource(owner), re.M | re.S
-    )
+    pattern = re.compile(r'^    (\w+): [^\n]+\n    """(.*?)"""', re.MULTILINE | re.DOTALL)
+    found = pattern.findall(inspect.getsource(owner))
     return {name: " ".join(text.split()) for name, text in found}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import re
 from collections.abc import Iterable, Sequence
 
 import schemas
@@ -62,9 +61,9 @@ def error_table() -> str:
             (
                 f"`{code}`",
                 "retried" if issubclass(error, Transient) else "final",
-                _plain(error.what),
-                _plain(error.why),
-                _plain(error.fix),
+                error.what,
+                error.why,
+                error.fix,
                 str(exit_code_of(error).value),
             )
             for code, error in errors
@@ -72,11 +71,6 @@ def error_table() -> str:
         head = ("Code", "Kind", "What happened", "Why", "What to do", "Exit")
         parts.append(f"### {title}\n\n{markdown_table(head, rows)}")
     return "\n".join(parts)
-
-
-def _plain(template: str) -> str:
-    """A template with its places shown as words: ``{block}`` → ‹block›."""
-    return re.sub(r"\{(\w+)[^}]*\}", lambda found: f"‹{found[1]}›", template)
 
 
 def metric_table() -> str:
@@ -128,10 +122,9 @@ def dictionary_tables() -> tuple[Table, ...]:
 
 def topic_table() -> str:
     """What each built-in event table is decoded from."""
-    rows = []
-    for declared in builtin_events():
-        for layout in declared.layouts:
-            rows.append(
-                (f"`{declared.table.name}`", f"`{layout.text}`", f"`0x{layout.topic0.hex()}`")
-            )
+    rows = [
+        (f"`{declared.table.name}`", f"`{layout.text}`", f"`0x{layout.topic0.hex()}`")
+        for declared in builtin_events()
+        for layout in declared.layouts
+    ]
     return markdown_table(("Table", "Event", "topic0"), rows)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from infra.display import Display
-from infra.options import DataOption, JsonOption
+from infra.options import JsonOption
 from infra.terminal import open_terminal
 
 EXAMPLES = ("headrace demo", "headrace demo --exit")
@@ -17,7 +18,10 @@ def demo(
     leave: Annotated[
         bool, typer.Option("--exit", help="End after the tour instead of staying up.")
     ] = False,
-    data: DataOption = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="Data directory (default: headrace-demo)."),
+    ] = None,
     json: JsonOption = False,
 ) -> int:
     """Show the whole on a synthetic chain: no node, no key, no network needed.
