@@ -3,3 +3,27 @@
 Hashes, parent links, roots and blooms are true; state roots and signatures are deterministic
 fakes, and `web3_clientVersion` says ``synthetic``.
 """
+
+from infra.devchain.chain import Chain, Change
+from infra.devchain.faults import KINDS, Fault
+from infra.devchain.planning import Budget
+from infra.devchain.rpc import Limits
+from infra.devchain.sealing import Spec, stream_blocks
+from infra.devchain.server import DevchainServer, Serving, serve_in_thread
+from infra.devchain.truth import Totals, truth_of
+
+__all__ = [
+    "KINDS",
+    "Budget",
+    "Chain",
+    "Change",
+    "DevchainServer",
+    "Fault",
+    "Limits",
+    "Serving",
+    "Spec",
+    "Totals",
+    "serve_in_thread",
+    "stream_blocks",
+    "truth_of",
+]

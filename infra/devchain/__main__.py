@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
-from infra.devchain.chain import Chain, Spec
+from infra.devchain.chain import Chain
 from infra.devchain.planning import Budget
+from infra.devchain.sealing import Spec
 from infra.devchain.server import DevchainServer
 
 

@@ -7,16 +7,8 @@ of the first blocks, so that every balance is the sum of transfers on the chain.
 from infra.devchain import signatures
 from infra.devchain.cast import TOKENS_AT_START, TOKENS_MAX, Account, Cast, Pool, Token
 from infra.devchain.model import Log, Plan
-from infra.devchain.swaps import (
-    LIQUIDITY,
-    Q96,
-    SQRT_PRICE,
-    TICK_BOUND,
-    amount_for,
-    mint_v2,
-    starting_price,
-    tick_at,
-)
+from infra.devchain.ranges import LIQUIDITY, Q96, SQRT_PRICE, full_range, starting_price, tick_at
+from infra.devchain.swaps import amount_for, mint_v2
 from infra.devchain.world import (
     PAIRS_CREATED,
     STEPS_DONE,
@@ -126,17 +118,13 @@ def _liquidity(pool: Pool, sqrt_price: int) -> tuple[int, int, int]:
     return liquidity, liquidity * Q96 // sqrt_price, liquidity * sqrt_price // Q96
 
 
-def _full_range(pool: Pool) -> int:
-    return TICK_BOUND // pool.spacing * pool.spacing
-
-
 def _open_v3(world: World, pool: Pool) -> Plan:
     cast, address, owner = world.cast, pool.account.address, world.cast.exchange
     sqrt_price = starting_price(pool)
     liquidity, amount0, amount1 = _liquidity(pool, sqrt_price)
     world.put(address + SQRT_PRICE, sqrt_price)
     world.put(address + LIQUIDITY, liquidity)
-    tick, bound = tick_at(sqrt_price), _full_range(pool)
+    tick, bound = tick_at(sqrt_price), full_range(pool)
     tokens = (pool.token0.account.word, pool.token1.account.word)
     created = (pool.token0.address, pool.token1.address, pool.fee, pool.spacing, address)
     logs = [
@@ -151,7 +139,7 @@ def _open_v3(world: World, pool: Pool) -> Plan:
             address,
             (signatures.V3_INITIALIZE,),
             word(sqrt_price) + signed_word(tick),
-            "uniswap_v3_initializations",
+            "uniswap_v3_initializes",
             ((sqrt_price, tick),),
         ),
     ]
@@ -177,7 +165,7 @@ def _open_v4(world: World, pool: Pool) -> Plan:
     liquidity, amount0, amount1 = _liquidity(pool, sqrt_price)
     world.put(pool.pool_id + SQRT_PRICE, sqrt_price)
     world.put(pool.pool_id + LIQUIDITY, liquidity)
-    tick, bound = tick_at(sqrt_price), _full_range(pool)
+    tick, bound = tick_at(sqrt_price), full_range(pool)
     currencies = (pool.token0.account, pool.token1.account)
     words = (word(pool.fee), word(pool.spacing), ZERO.word, word(sqrt_price), signed_word(tick))
     opened = (
@@ -196,14 +184,14 @@ def _open_v4(world: World, pool: Pool) -> Plan:
             manager.address,
             (signatures.V4_INITIALIZE, pool.pool_id, *(c.word for c in currencies)),
             b"".join(words),
-            "uniswap_v4_pools",
+            "uniswap_v4_initializes",
             (opened,),
         ),
         Log(
             manager.address,
             (signatures.V4_MODIFY_LIQUIDITY, pool.pool_id, cast.router.word),
             signed_word(-bound) + signed_word(bound) + word(liquidity) + bytes(32),
-            "uniswap_v4_liquidity_changes",
+            "uniswap_v4_liquidity",
             (changed,),
         ),
     ]

@@ -12,46 +12,11 @@ from functools import lru_cache
 from threading import RLock
 from types import MappingProxyType
 
-from infra.devchain.blocks import Rules, seal_block
 from infra.devchain.cast import Cast, cast_of
 from infra.devchain.logfilter import LogFilter
-from infra.devchain.model import Block, Withdrawal
-from infra.devchain.planning import Budget, Planned, dice_of, plan_block
+from infra.devchain.model import Block
 from infra.devchain.render import Rendered, render_block
-
-WITHDRAWALS_DONE = b"withdrawals done"
-_WITHDRAWALS_MAX = 4
-_VALIDATORS = 900_000
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """Everything a synthetic chain follows from, besides the commands it is given."""
-
-    seed: int = 7
-    chain_id: int = 1337
-    budget: Budget = field(default_factory=lambda: Budget(30, 100))
-    finality_depth: int = 64
-    """How far ``finalized`` is behind the head."""
-    safe_depth: int = 32
-    """How far ``safe`` is behind the head."""
-    start_time: int = 1_700_000_000
-    """Timestamp of block 0, in Unix seconds."""
-    block_time_seconds: float = 12.0
-    """Between two timestamps."""
-    clock: Callable[[], float] | None = None
-    """Stamps the blocks after `start_time` instead, for a chain that is mined in real time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A sealed block and what it does to the state."""
-
-    block: Block
-    before: Mapping[bytes, int | None]
-    """The values it replaced, None where there was none."""
-    after: Mapping[bytes, int]
-    """The values it wrote."""
+from infra.devchain.sealing import Node, Sealer, Spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,23 +110,15 @@ class Chain:
 
     def __post_init__(self) -> None:
         self._lock = RLock()
-        self._rules = Rules.of(self.spec.chain_id, self.spec.budget)
-        self._state: dict[bytes, int] = {}
+        self._sealer = Sealer(self.spec)
+        self._state = self._sealer.state
         self._nodes: dict[bytes, Node] = {}
         self._places: dict[bytes, tuple[tuple[int, int, bytes], ...]] = {}
         self._branch = self._branches = 0
         self._listeners: list[Callable[[Change], None]] = []
         self.rendered = lru_cache(maxsize=self.rendered_max)(self._render)
-        genesis = seal_block(
-            self._rules,
-            None,
-            Planned([], [], {}),
-            self._state,
-            randomness=dice_of(self.spec.seed, 0, 0, "header").randbytes(32),
-            timestamp=self.spec.start_time,
-            withdrawals=(),
-        )
-        self._nodes[genesis.hash] = node = Node(genesis, {}, {})
+        node = self._sealer.genesis()
+        self._remember(node)
         self.view = self.view_of((node,))
 
     @property
@@ -303,51 +260,18 @@ class Chain:
     def _extend(self, nodes: list[Node], count: int) -> list[Block]:
         added = []
         for _ in range(count):
-            node = self._seal(nodes[-1].block)
+            node = self._sealer.seal(nodes[-1].block, self._branch)
+            self._remember(node)
             nodes.append(node)
             added.append(node.block)
         return added
 
-    def _seal(self, parent: Block) -> Node:
-        spec, state = self.spec, self._state
-        number = parent.header.number + 1
-        dice = dice_of(spec.seed, self._branch, number, "header")
-        planned = plan_block(spec.seed, self._branch, number, spec.budget, state)
-        first = state.get(WITHDRAWALS_DONE, 0)
-        count = dice.getrandbits(8) % (_WITHDRAWALS_MAX + 1)
-        planned.writes[WITHDRAWALS_DONE] = first + count
-        actors = self.cast.actors
-        withdrawals = tuple(
-            Withdrawal(
-                index,
-                index % _VALIDATORS,
-                actors[index % len(actors)].address,
-                17_000_000 + dice.getrandbits(20),
-            )
-            for index in range(first, first + count)
-        )
-        block = seal_block(
-            self._rules,
-            parent,
-            planned,
-            state,
-            randomness=dice.randbytes(32),
-            timestamp=self._time(number, parent),
-            withdrawals=withdrawals,
-        )
-        before = {key: state.get(key) for key in planned.writes}
-        state.update(planned.writes)
-        node = Node(block, before, planned.writes)
+    def _remember(self, node: Node) -> None:
+        block = node.block
         self._nodes[block.hash] = node
         for index, transaction in enumerate(block.transactions):
-            place = (number, index, block.hash)
+            place = (block.header.number, index, block.hash)
             self._places[transaction.hash] = (*self.places(transaction.hash), place)
-        return node
-
-    def _time(self, number: int, parent: Block) -> int:
-        if self.spec.clock is not None:
-            return max(parent.header.timestamp, int(self.spec.clock()))
-        return self.spec.start_time + int(number * self.spec.block_time_seconds)
 
     def _publish(
         self, nodes: list[Node], removed: list[Block] | tuple[()], added: list[Block]

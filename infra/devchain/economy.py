@@ -5,8 +5,9 @@ from collections.abc import Callable
 from infra.devchain import signatures
 from infra.devchain.bootstrap import init_code
 from infra.devchain.cast import WAD, Account, Collection
-from infra.devchain.model import FAILURES, Log, Plan
-from infra.devchain.swaps import RESERVE0, RESERVE1, burn_v2, mint_v2, swap_v2, swap_v3, swap_v4
+from infra.devchain.model import FAILURES, Log, Plan, Row
+from infra.devchain.ranges import collect_v3, swap_v3, swap_v4
+from infra.devchain.swaps import RESERVE0, RESERVE1, burn_v2, mint_v2, swap_v2
 from infra.devchain.world import (
     GAS_PLAIN,
     PAIRS_CREATED,
@@ -167,19 +168,41 @@ def _garbage(world: World) -> Plan:
     """Emit a log whose topic0 is well known and whose rest does not decode."""
     sender, contract, target = world.actor(), world.cast.operator, world.actor()
     pair = (sender.word, target.word)
-    draw = world.bits(2)
-    topics: tuple[bytes, ...]
-    if draw == 0:
-        topics, data = (signatures.TRANSFER, *pair), bytes(31)
-    elif draw == 1:
-        topics, data = (signatures.V2_SWAP, *pair), word(7) * 3
-    elif draw == 2:
+    topics, data, reason = (
+        ((signatures.TRANSFER, *pair), bytes(31), b"short"),
+        ((signatures.V2_SWAP, *pair), word(7) * 3, b"short"),
         # The ids lie beyond the end.
-        topics, data = (signatures.TRANSFER_BATCH, sender.word, *pair), word(1 << 40) * 2
-    else:
+        ((signatures.TRANSFER_BATCH, sender.word, *pair), word(1 << 40) * 2, b"pointer"),
         # An address with dirt in its upper bytes.
-        topics, data = (signatures.TRANSFER, b"\xff" * 32, target.word), word(1)
-    return plan(sender, contract, data[:32], [Log(contract.address, topics, data, FAILURES)])
+        ((signatures.TRANSFER, b"\xff" * 32, target.word), word(1), b"value"),
+        # Nobody declares a Sync with an indexed parameter.
+        ((signatures.V2_SYNC, sender.word), word(1), b"topics"),
+    )[world.below(5)]
+    row = (topics[0], len(topics), len(data), reason)
+    log = Log(contract.address, topics, data, FAILURES, (row,))
+    return plan(sender, contract, data[:32], [log])
+
+
+def _oddities(world: World) -> Plan:
+    """Emit what early tokens and multi-tokens do: unindexed transfers, metadata URIs."""
+    sender, target = world.actor(), world.actor()
+    if world.bits(1):
+        contract = world.cast.operator
+        amount = world.bits(40)
+        row: Row = (sender.address, target.address, amount)
+        indexed = world.bits(1)
+        words = sender.word + target.word + word(amount)
+        topics = (signatures.TRANSFER, sender.word) if indexed else (signatures.TRANSFER,)
+        data = words[32:] if indexed else words
+        log = Log(contract.address, topics, data, "nonstandard_transfers", (row,))
+    else:
+        contract = world.cast.multi_tokens[0].account
+        token_id = world.below(40)
+        text = f"ipfs://headrace-devchain/{token_id}.json".encode()
+        data = word(32) + word(len(text)) + text + bytes(-len(text) % 32)
+        topics = (signatures.URI, word(token_id))
+        log = Log(contract.address, topics, data, "erc1155_uris", ((text, token_id),))
+    return plan(sender, contract, data[:36], [log])
 
 
 def _swap_v2(world: World) -> Plan:
@@ -202,6 +225,13 @@ def _swap_v3(world: World) -> Plan:
     trader, pools = world.actor(), world.cast.pools_v3
     logs = swap_v3(world, pools[world.below(len(pools))], trader, world.random() ** 3 * 0.01)
     return plan(trader, world.cast.router, signatures.CALL_EXECUTE + word(96) * 3, logs)
+
+
+def _collect_v3(world: World) -> Plan:
+    """Collect the fees of a V3 position: a burn of nothing, then what is due."""
+    owner, pools = world.cast.exchange, world.cast.pools_v3
+    logs = collect_v3(world, pools[world.below(len(pools))], owner)
+    return plan(owner, world.cast.router, signatures.CALL_EXECUTE + owner.word, logs)
 
 
 def _swap_v4(world: World) -> Plan:
@@ -287,6 +317,7 @@ LIGHT = _table(
         (_deploy, 3),
         (_unnamed, 6),
         (_garbage, 1),
+        (_oddities, 2),
     )
 )
 HEAVY = _table(
@@ -294,6 +325,7 @@ HEAVY = _table(
         (_swap_v2, 40),
         (_swap_v3, 30),
         (_swap_v4, 16),
+        (_collect_v3, 2),
         (_liquidity, 12),
         (_sell_nft, 8),
         (_airdrop, 8),
