@@ -1,0 +1,38 @@
+"""Fixtures for every test: real chain data, a real ClickHouse, a real anvil."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+pytest_plugins = ["tests.anvil_fixture", "tests.clickhouse_fixture"]
+
+REPOSITORY = Path(__file__).parent.parent
+FOR_TESTS = ("HEADRACE_CHAINDATA", "HEADRACE_REQUIRE_ANVIL")
+
+# No deadlines: a slow machine is no failure. A failing example prints how to repeat it.
+settings.register_profile("headrace", deadline=None, print_blob=True)
+settings.load_profile("headrace")
+
+
+@pytest.fixture(scope="session")
+def chaindata() -> Path:
+    """The folder of real blocks; no file of it is part of this repository."""
+    named = os.environ.get("HEADRACE_CHAINDATA")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "chaindata"
+    if not (folder / "blocks").is_dir():
+        pytest.skip(f"no real blocks in {folder}: set HEADRACE_CHAINDATA to their folder")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own HEADRACE_* variables must not change what tests see."""
+    for name in os.environ:
+        if name.startswith("HEADRACE_") and name not in FOR_TESTS:
+            monkeypatch.delenv(name)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
