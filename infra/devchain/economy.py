@@ -20,6 +20,9 @@ from infra.devchain.world import (
 
 MAX_APPROVAL = (1 << 256) - 1
 _HIGH_ID = 1 << 200
+_PROVIDERS_BITS = 4
+_PAIRS_PROVIDED = 8
+"""Few people provide liquidity, to few pairs: so that they have some to take out again."""
 
 Action = Callable[[World], Plan]
 
@@ -242,8 +245,8 @@ def _swap_v4(world: World) -> Plan:
 
 def _liquidity(world: World) -> Plan:
     """Add liquidity to a pair, or take one's own out."""
-    owner = world.actor()
-    pool = world.cast.pools_v2[world.below(world.get(PAIRS_CREATED))]
+    owner = world.cast.actors[world.bits(_PROVIDERS_BITS)]
+    pool = world.cast.pools_v2[world.below(min(_PAIRS_PROVIDED, world.get(PAIRS_CREATED)))]
     address = pool.account.address
     shares = world.get(address + owner.address)
     if shares > 1000 and world.bits(1):
