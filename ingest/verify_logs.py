@@ -1,0 +1,189 @@
+"""Headers and filtered logs in, columns and a verdict out: what can be known without receipts.
+
+A header's bloom, proven by the header's hash, can prove that a block holds no log of a filter; it
+can never prove that all logs of a filter are there. The verdict says how many blocks are which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ingest.bloom import bloom_positions
+from ingest.build import (
+    LogColumns,
+    build_block_columns,
+    build_filtered_log_columns,
+    build_header_columns,
+)
+from ingest.hexcolumns import clip
+from ingest.places import block_place, check_logs
+from ingest.rlpcolumns import rows_of
+from ingest.verdict import Verdict
+from ingest.verify import ProvenSegment, check_headers
+from ingest.wire import Block, Log
+from schemas.columns import ColumnBlock
+from schemas.errors_verify import BloomMismatch, LogOfUnknownBlock, LogOutsideFilter
+from schemas.tables import Verification
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class LogFilter:
+    """Which logs are asked for, as eth_getLogs means it."""
+
+    addresses: frozenset[bytes] = frozenset()
+    """Emitting contracts, 20 bytes each; empty for any."""
+    topics: tuple[frozenset[bytes], ...] = ()
+    """Per position the topics that match, 32 bytes each; an empty set matches any topic."""
+
+
+def group_logs(blocks: Sequence[Block], logs: Sequence[Log]) -> list[list[Log]]:
+    """Sort the logs of a range under their blocks, by block hash.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+        The range's headers.
+    logs : sequence of Log
+        What eth_getLogs gave for the range.
+
+    Returns
+    -------
+    list of lists of Log
+        One list a block, its logs in the order in which they came.
+
+    Raises
+    ------
+    LogOfUnknownBlock
+        If a log names a block that is not among `blocks`.
+    """
+    groups: dict[str, list[Log]] = {block.hash: [] for block in blocks}
+    for log in logs:
+        group = groups.get(log.block_hash)
+        if group is None:
+            group = groups.get(log.block_hash.lower())
+        if group is None:
+            raise LogOfUnknownBlock(number=clip(log.block_number), hash=clip(log.block_hash))
+        group.append(log)
+    return list(groups.values())
+
+
+def verify_logs_only(
+    blocks: Sequence[Block], logs: Sequence[Log], level: Verification, wanted: LogFilter
+) -> ProvenSegment:
+    """Build the columns of filtered logs and prove what headers alone can prove of them.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+        Consecutive blocks, with or without their transactions.
+    logs : sequence of Log
+        What eth_getLogs gave for these blocks and `wanted`.
+    level : Verification
+        ``off``, or anything above for ``header``, which is the most that can be reached.
+    wanted : LogFilter
+        The filter that was asked for.
+
+    Returns
+    -------
+    ProvenSegment
+        ``log_count`` in its columns is that of the filter. Its verdict says in how many blocks
+        the absence of further logs is proven, and in how many it is not.
+
+    Raises
+    ------
+    BlockHashMismatch, UnknownHeaderFields, ParentMismatch, BlockNumberGap
+        The headers are not a chain.
+    LogOfUnknownBlock, LogMisplaced, LogIndexGap, LogRemoved
+        A log is not of these blocks, or out of order.
+    LogOutsideFilter
+        A log was not asked for.
+    BloomMismatch
+        The header's bloom excludes a log, so the log is not of this block.
+    """
+    header = build_header_columns(blocks)
+    header["unknown_fields"] = check_headers(blocks, header, level)
+    groups = group_logs(blocks, logs)
+    for block, group in zip(blocks, groups, strict=True):
+        check_logs(block, group, strict=False)
+    columns = build_block_columns(blocks, None, header)
+    built = build_filtered_log_columns(blocks, groups, columns)
+    owners = np.repeat(np.arange(len(blocks)), [len(group) for group in groups])
+    _check_filter(blocks, built, owners, wanted)
+    reached = min(level, Verification.header)
+    columns.blocks.columns["verification"] = np.full(len(blocks), int(reached), np.int8)
+    if reached == Verification.off:
+        unproven = ("headers", "logs", "absence of further logs", "transactions", "withdrawals")
+        return ProvenSegment(columns, built, Verdict(reached, (), unproven))
+    bits = np.unpackbits(_blooms(columns.blocks), axis=1).view(np.bool_)
+    _check_covered(blocks, built.logs, owners, bits)
+    without = int((~_may_hold(bits, wanted)).sum())
+    proven = ["header hash", "parent links", "logsBloom holds each log"]
+    unproven_words = ["contents and transactions of logs", "transactions", "withdrawals"]
+    if without:
+        proven.append(f"no log of the filter in {without} of {len(blocks)} blocks (logsBloom)")
+    if without < len(blocks):
+        unproven_words.append(
+            f"absence of further logs in {len(blocks) - without} of {len(blocks)} blocks"
+        )
+    return ProvenSegment(columns, built, Verdict(reached, tuple(proven), tuple(unproven_words)))
+
+
+def _blooms(blocks: ColumnBlock) -> npt.NDArray[np.uint8]:
+    column = blocks.columns["logs_bloom"]
+    assert isinstance(column, np.ndarray)
+    return column
+
+
+def _may_hold(bits: Mask, wanted: LogFilter) -> Mask:
+    """Whether each block's bloom may hold a log of the filter; False is certain."""
+    possible = np.ones(len(bits), np.bool_)
+    for options in (wanted.addresses, *wanted.topics):
+        if options:
+            positions = bloom_positions(sorted(options))
+            possible &= np.any(np.all(bits[:, positions], axis=2), axis=1)
+    return possible
+
+
+def _check_covered(
+    blocks: Sequence[Block], logs: ColumnBlock, owners: npt.NDArray[np.int64], bits: Mask
+) -> None:
+    columns: dict[str, Any] = logs.columns
+    parts = [(rows_of(columns["address"]), owners)]
+    for place in range(4):
+        topic = columns[f"topic{place}"]
+        parts.append((rows_of(topic.values[topic.valid]), owners[topic.valid]))
+    for values, rows in parts:
+        if not values:
+            continue
+        covered = np.all(bits[rows[:, None], bloom_positions(values)], axis=1)
+        for index in np.flatnonzero(~covered)[:1].tolist():
+            raise BloomMismatch(owner="the header", **block_place(blocks[int(rows[index])]))
+
+
+def _check_filter(
+    blocks: Sequence[Block], built: LogColumns, owners: npt.NDArray[np.int64], wanted: LogFilter
+) -> None:
+    columns: dict[str, Any] = built.logs.columns
+    inside = np.ones(built.logs.rows, np.bool_)
+    if wanted.addresses:
+        inside &= _among(rows_of(columns["address"]), wanted.addresses)
+    for place, options in enumerate(wanted.topics):
+        topic = columns[f"topic{place}"]
+        # A filter with a position asks for that topic's presence, also where any value will do.
+        inside &= topic.valid
+        if options:
+            inside &= _among(rows_of(topic.values), options)
+    for row in np.flatnonzero(~inside)[:1].tolist():
+        found = int(columns["log_index"][row])
+        raise LogOutsideFilter(found=found, **block_place(blocks[int(owners[row])]))
+
+
+def _among(values: list[bytes], options: frozenset[bytes]) -> Mask:
+    return np.fromiter((value in options for value in values), np.bool_, len(values))
