@@ -20,7 +20,7 @@ from processors.abi_words import Positions, take_bytes, word_reader
 from schemas.abi import AbiType
 from schemas.columns import Bytes, Column, Ragged, Struct
 
-EXPANSION_MAX = 8
+EXPANSION_MAX = 4
 """Most bytes that one byte of a log's data may decode to. Honest encoders share no tails: 1."""
 
 _COPY_BY_ROW_BYTES = 64

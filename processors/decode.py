@@ -92,11 +92,12 @@ def _decode(block: ColumnBlock, layouts: Layouts, blocks: list[ColumnBlock]) -> 
     for number, start, end in bounds:
         group = layouts.groups[number - 1]
         for part in _decode_group(group, logs, order, slice(start, end), refusals):
-            parts[part.layout.table].append(part)
+            if len(part.logs):
+                parts[part.layout.table].append(part)
     for table, found in parts.items():
         name = layouts.tables[table].name
         blocks[table] = _block(name, found, position, columns)
-    if refusals:
+    if any(len(refusal.logs) for refusal in refusals):
         blocks[-1] = failure_rows(refusals, logs)
 
 
@@ -130,27 +131,33 @@ def _grouped(columns: dict[str, Any], layouts: Layouts) -> tuple[Rows, list[tupl
 def _decode_group(
     group: Group, logs: OpenLogs, order: Rows, span: slice, refusals: list[Refusal]
 ) -> list[_Part]:
-    """The parts that the claims on a group give; what none takes is added to `refusals`."""
+    """The parts that the claims on a group give; adds what should have been taken to `refusals`.
+
+    A claim on certain addresses means those logs: each that it refuses is reported. A claim on
+    every address reports only the logs that no claim at all takes.
+    """
     members = order[span]
     parts: list[_Part] = []
-    missed: list[Refusal] = []
+    tried: list[tuple[Rows, Rows]] = []
+    missed: Refusal | None = None
     for claim in group.claims:
         mine = members
         if claim.addresses is not None:
             mine = members[claim.addresses.holds(logs.columns["address"][members])]
-        if not len(mine):
-            continue
+            if not len(mine):
+                continue
         taken, rest, codes = _decode_claim(claim, logs, mine, span)
         parts += taken
-        if len(rest):
-            refusal = Refusal(group, claim, rest, codes)
-            (missed if claim.addresses is None else refusals).append(refusal)
-    for refusal in missed[:1]:
-        lost = ~np.isin(
-            refusal.logs, np.concatenate([part.logs for part in parts] or [members[:0]])
-        )
-        if lost.any():
-            refusals.append(replace(refusal, logs=refusal.logs[lost], codes=refusal.codes[lost]))
+        tried.append((mine, rest))
+        if len(rest) and claim.addresses is not None:
+            refusals.append(Refusal(group, claim, rest, codes))
+        elif len(rest):
+            missed = missed or Refusal(group, claim, rest, codes)
+    if missed is not None:
+        lost = np.ones(len(missed.logs), np.bool_)
+        for mine, rest in tried:
+            lost &= ~np.isin(missed.logs, mine) | np.isin(missed.logs, rest)
+        refusals.append(replace(missed, logs=missed.logs[lost], codes=missed.codes[lost]))
     return parts
 
 

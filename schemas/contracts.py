@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from schemas.abi import EventAbi, event_from_json, parse_event
@@ -15,6 +16,10 @@ from schemas.events import EventTable, declare_table, snake_case
 ABI_BYTES_MAX = 16 * 1024 * 1024
 """Largest ABI file that is read; the largest published ones are below 1 MiB."""
 
+JSON_DEPTH_MAX = 256
+"""Deepest nesting of an ABI file; beyond some thousands Python's own reader may crash."""
+
+_BRACKET = re.compile(r"[\[\]{}]")
 _ABI_KEY = re.compile(r'"abi"\s*:\s*\[')
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _DECODER = json.JSONDecoder()
@@ -183,13 +188,14 @@ def _abi_events(contract: str, abi: tuple[str, str]) -> list[tuple[EventAbi, str
 
     if len(text) > ABI_BYTES_MAX:
         raise fail(f"an ABI of {len(text)} characters is beyond {ABI_BYTES_MAX}", 1)
+    depth = accumulate(1 if bracket in "[{" else -1 for bracket in _BRACKET.findall(text))
+    if max(depth, default=0) > JSON_DEPTH_MAX:
+        raise fail(f"its JSON nests deeper than {JSON_DEPTH_MAX}", 1)
     try:
         whole = json.loads(text)
     except json.JSONDecodeError as error:
         reason = f"it is not JSON at column {error.colno}: {error.msg}"
         raise fail(reason, error.lineno) from None
-    except RecursionError:
-        raise fail("its JSON nests too deep", 1) from None
     entries = whole.get("abi") if isinstance(whole, Mapping) else whole
     if not isinstance(entries, list):
         raise fail("it is neither a JSON array nor an object that holds one under `abi`", 1)
