@@ -6,10 +6,13 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
+import uvloop
 
+from infra.devchain.archive import Archive, open_archive
 from infra.devchain.chain import Chain
 from infra.devchain.planning import Budget
 from infra.devchain.sealing import Spec
@@ -42,7 +45,7 @@ async def _live(chain: Chain, pace: Pace) -> None:
             chain.mine()
 
 
-async def _serve(server: DevchainServer, chain: Chain, port: int, pace: Pace) -> None:
+async def _serve(server: DevchainServer, port: int, pace: Pace) -> None:
     await server.start((port,))
     for url in server.http_urls:
         sys.stdout.write(f"{url}\n")
@@ -51,9 +54,10 @@ async def _serve(server: DevchainServer, chain: Chain, port: int, pace: Pace) ->
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signal_number, stopped.set)
-    living = asyncio.create_task(_live(chain, pace))
+    living = asyncio.create_task(_live(server.chain, pace)) if server.chain else None
     await stopped.wait()
-    living.cancel()
+    if living is not None:
+        living.cancel()
     await server.stop()
 
 
@@ -108,6 +112,10 @@ def main(
     reorg_depth_max: Annotated[int, typer.Option(help="Depth of the deepest reorg.")] = 3,
     endpoints: Annotated[int, typer.Option(help="Ports that serve the chain.")] = 1,
     port: Annotated[int, typer.Option(help="Port of the first; 0 takes a free one.")] = 0,
+    archive: Annotated[
+        Path | None,
+        typer.Option(help="Serve a chain that does not change from this folder; made if missing."),
+    ] = None,
 ) -> None:
     """Serve a deterministic synthetic chain on loopback; prints one URL a line."""
     budget = Budget(transactions, logs, exact)
@@ -118,10 +126,14 @@ def main(
         finality_depth=finality_depth,
         block_time=block_time,
     )
-    chain = Chain(_of_now(spec, blocks) if now else spec)
-    chain.mine(blocks)
+    served: Chain | Archive
+    if archive is not None:
+        served = open_archive(spec, blocks, archive)
+    else:
+        served = Chain(_of_now(spec, blocks) if now else spec)
+        served.mine(blocks)
     pace = Pace(interval, reorg_every, reorg_depth_max)
-    asyncio.run(_serve(DevchainServer(chain, endpoints), chain, port, pace))
+    uvloop.run(_serve(DevchainServer(served, endpoints), port, pace))
 
 
 if __name__ == "__main__":

@@ -152,6 +152,15 @@ def facts_of(spec: Spec, blocks: int) -> dict[str, int | bool | float]:
     }
 
 
+def open_archive(spec: Spec, blocks: int, folder: Path) -> Archive:
+    """The archive in a folder, written first unless it is there and of the same facts."""
+    facts = folder / FACTS
+    if not facts.is_file() or json.loads(facts.read_text("utf-8")) != facts_of(spec, blocks):
+        facts.unlink(missing_ok=True)
+        write_archive(spec, blocks, folder)
+    return Archive(folder)
+
+
 class Archive:
     """An archived chain, ready to be served."""
 
