@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import aiohttp
 import msgspec
@@ -38,7 +38,7 @@ _SUBSCRIBE = '{"jsonrpc":"2.0","id":1,"method":"eth_subscribe","params":["newHea
 
 async def subscribe_heads(
     session: aiohttp.ClientSession, url: EndpointUrl, limits: IngestLimits
-) -> AsyncIterator[msgspec.Raw | None]:
+) -> AsyncGenerator[msgspec.Raw | None, None]:
     """Headers as an endpoint announces them.
 
     Parameters

@@ -7,12 +7,16 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+import structlog
+
 from ingest.endpoint import Endpoint
 from ingest.fetch import CALLS_PER_BLOCK, BlockId, BlockPayload, block_text, fetch_blocks
 from ingest.providers import ProviderPool, Terms
 from ingest.publish import Build, Built
 from schemas.errors import HeadraceError
 from schemas.segments import Lane
+
+log = structlog.get_logger(__name__)
 
 PROOF_CODES = "HR-22"
 """Errors of ingest/verify.py and ingest/build.py begin so."""
@@ -57,6 +61,7 @@ class ProvenFetcher:
         *,
         prefer: Endpoint | None = None,
         avoid: Iterable[Endpoint] = (),
+        observed_at_ms: int | None = None,
     ) -> Fetched:
         """Fetch a contiguous range, prove it and build its segments.
 
@@ -73,6 +78,8 @@ class ProvenFetcher:
             Asked first.
         avoid : Iterable[Endpoint]
             Not asked while there is any other.
+        observed_at_ms : int, optional
+            When the last block was seen; now, where it is not given.
 
         Raises
         ------
@@ -93,7 +100,7 @@ class ProvenFetcher:
         for attempt in range(self.pool.limits.retry_attempts_max):
             served = await self.pool.run(lambda e: fetch_blocks(e, wanted), terms, avoided)
             try:
-                built = await self._build(served.value, lane)
+                built = await self._build(served.value, lane, observed_at_ms)
                 return Fetched(built, served.endpoint, _size_bytes(served.value))
             except HeadraceError as error:
                 if not is_proof_failure(error):
@@ -107,6 +114,48 @@ class ProvenFetcher:
                 await asyncio.sleep(self.pool.backoff_seconds(attempt))
         raise failure
 
+    async def fetch_each(
+        self, wanted: Sequence[tuple[bytes, int]], *, prefer: Endpoint | None = None
+    ) -> list[Fetched | HeadraceError]:
+        """Fetch blocks of the head by hash, each a segment of its own, in one request.
+
+        Parameters
+        ----------
+        wanted : Sequence[tuple[bytes, int]]
+            Hash of each block and when it was seen, unix milliseconds.
+        prefer : Endpoint, optional
+            Asked first.
+
+        Returns
+        -------
+        list[Fetched | HeadraceError]
+            In order; an error where that block could not be had.
+        """
+        results: dict[bytes, Fetched] = {}
+        if len(wanted) > 1:
+            hashes = [block_hash for block_hash, _ in wanted]
+            terms = Terms(_range_text(hashes), CALLS_PER_BLOCK * len(hashes), prefer=prefer)
+            try:
+                served = await self.pool.run(lambda e: fetch_blocks(e, hashes), terms)
+                for (block_hash, seen_ms), payload in zip(wanted, served.value, strict=True):
+                    built = await self._build([payload], "head", seen_ms)
+                    results[block_hash] = Fetched(built, served.endpoint, _size_bytes([payload]))
+            except HeadraceError as error:
+                # Each of the rest is asked for alone, where its own failure has consequences.
+                log.info("head_blocks_asked_singly", code=error.code)
+        return [
+            results.get(block_hash) or await self._fetch_or_error(block_hash, seen_ms, prefer)
+            for block_hash, seen_ms in wanted
+        ]
+
+    async def _fetch_or_error(
+        self, block_hash: bytes, seen_ms: int, prefer: Endpoint | None
+    ) -> Fetched | HeadraceError:
+        try:
+            return await self.fetch([block_hash], "head", prefer=prefer, observed_at_ms=seen_ms)
+        except HeadraceError as error:
+            return error
+
     def _blame(self, endpoint: Endpoint, error: HeadraceError, strikes: int) -> bool:
         """Quarantine where due; whether anyone is left to ask."""
         others = [other for other in self.pool.usable() if other is not endpoint]
@@ -117,12 +166,14 @@ class ProvenFetcher:
             self.pool.quarantine_endpoint(endpoint, error)
         return bool(self.pool.usable())
 
-    async def _build(self, payloads: Sequence[BlockPayload], lane: Lane) -> Built:
-        now_ms = self.pool.now_ms()
+    async def _build(
+        self, payloads: Sequence[BlockPayload], lane: Lane, observed_at_ms: int | None
+    ) -> Built:
+        seen_ms = self.pool.now_ms() if observed_at_ms is None else observed_at_ms
         if self.executor is None:
-            return self.build(payloads, lane, now_ms)
+            return self.build(payloads, lane, seen_ms)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.executor, self.build, payloads, lane, now_ms)
+        return await loop.run_in_executor(self.executor, self.build, payloads, lane, seen_ms)
 
 
 def _size_bytes(payloads: Sequence[BlockPayload]) -> int:

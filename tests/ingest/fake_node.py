@@ -95,12 +95,13 @@ class FakeNode:
         self.sockets: list[web.WebSocketResponse] = []
         self.subscribed = asyncio.Event()
         self.gate: asyncio.Event | None = None
+        self._answered = asyncio.Event()
         self._methods: dict[str, Callable[..., Any]] = {
             "eth_chainId": lambda: hex(self.chain_id),
             "eth_blockNumber": lambda: hex(self.head.number),
-            "eth_getBlockByNumber": self._block,
-            "eth_getBlockByHash": self._block,
-            "eth_getBlockReceipts": self._block_receipts,
+            "eth_getBlockByNumber": self.block,
+            "eth_getBlockByHash": self.block,
+            "eth_getBlockReceipts": self.block_receipts,
             "eth_getTransactionReceipt": self._transaction_receipt,
         }
 
@@ -182,8 +183,17 @@ class FakeNode:
         except Fault as fault:
             return reply | {"error": fault.body}
 
+    async def asked(self, method: str, times: int) -> None:
+        """Wait until a method has been called so many times more."""
+        until = self.calls[method] + times
+        async with asyncio.timeout(10):
+            while self.calls[method] < until:
+                self._answered.clear()
+                await self._answered.wait()
+
     def _answer(self, method: str, params: list[Any]) -> Any:
         self.calls[method] += 1
+        self._answered.set()
         if method in self.overrides:
             return self.overrides[method](*params)
         if method in self.missing:
@@ -199,14 +209,16 @@ class FakeNode:
             return self.by_hash.get(block_id)
         return next((b for b in self.canonical if b.number == int(block_id, 16)), None)
 
-    def _block(self, block_id: str, whole: bool) -> dict[str, Any] | None:
+    def block(self, block_id: str, whole: bool) -> dict[str, Any] | None:
+        """As eth_getBlockBy… answers."""
         block = self.find(block_id)
         if block is None:
             return None
         body = [{"hash": tx} for tx in block.transactions] if whole else list(block.transactions)
         return block.header() | {"transactions": body}
 
-    def _block_receipts(self, block_id: str) -> list[dict[str, Any]] | None:
+    def block_receipts(self, block_id: str) -> list[dict[str, Any]] | None:
+        """As eth_getBlockReceipts answers."""
         block = self.find(block_id)
         return None if block is None else block.receipts()
 

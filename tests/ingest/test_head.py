@@ -1,0 +1,332 @@
+"""A node's heads in, observed headers, finality and blocks out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from ingest.head import HeadFollower
+from ingest.headwindow import HeadHeader
+from ingest.limits import IngestLimits
+from ingest.proven import ProvenFetcher
+from ingest.providers import ProviderPool
+from schemas.chains import ChainFacts, load_chains
+from schemas.codec import (
+    decode_finality_advanced,
+    decode_head_observed,
+    decode_log_segment,
+    message_name,
+)
+from schemas.segments import Envelope, FinalityAdvanced, HeadObserved
+from tests.ingest.fake_node import FakeBlock, FakeNode, fake_build, fake_chain
+
+FAST = IngestLimits(
+    backoff_seconds_min=0.001,
+    backoff_seconds_max=0.01,
+    retry_attempts_max=4,
+    head_poll_seconds_min=0.005,
+    head_poll_seconds_max=0.005,
+    head_watchdog_seconds=0.02,
+    finality_poll_seconds_min=0.005,
+    websocket_retry_seconds=0.02,
+)
+LOCAL = replace(load_chains()["local"], block_time_seconds=0.01)
+DEPTH = replace(LOCAL, finality="depth", finality_depth_blocks=3)
+
+
+def header(block: FakeBlock) -> HeadHeader:
+    return HeadHeader(
+        block.number, bytes.fromhex(block.hash[2:]), bytes.fromhex(block.parent_hash[2:])
+    )
+
+
+class Collector:
+    """A sink that can be waited upon."""
+
+    def __init__(self) -> None:
+        self.heads: list[HeadObserved] = []
+        self.finality: list[FinalityAdvanced] = []
+        self.blocks: list[tuple[int, str]] = []
+        self._changed = asyncio.Condition()
+
+    async def put(self, envelope: Envelope) -> None:
+        async with self._changed:
+            match message_name(envelope.value):
+                case "HeadObserved":
+                    self.heads.append(decode_head_observed(envelope.value))
+                case "FinalityAdvanced":
+                    self.finality.append(decode_finality_advanced(envelope.value))
+                case "LogSegment":
+                    name = decode_log_segment(envelope.value).name
+                    self.blocks.append((name.to_block, "0x" + name.last_hash.hex()))
+            self._changed.notify_all()
+
+    async def until(self, condition: Callable[[Collector], bool]) -> None:
+        async with asyncio.timeout(10), self._changed:
+            await self._changed.wait_for(lambda: condition(self))
+
+    def has(self, blocks: Sequence[FakeBlock]) -> bool:
+        return {(b.number, b.hash) for b in blocks} <= set(self.blocks)
+
+    def head_hashes(self) -> list[str]:
+        return ["0x" + head.hash.hex() for head in self.heads]
+
+    def last_head(self) -> str:
+        named = [head for head in self.heads if head.is_head]
+        return "0x" + named[-1].hash.hex() if named else ""
+
+
+@contextlib.asynccontextmanager
+async def following(
+    *nodes: FakeNode,
+    known: Sequence[FakeBlock],
+    chain: ChainFacts = LOCAL,
+    limits: IngestLimits = FAST,
+) -> AsyncIterator[tuple[Collector, HeadFollower, asyncio.Task[None]]]:
+    sink = Collector()
+    async with ProviderPool([node.url for node in nodes], limits, rng=random.Random(3)) as pool:
+        fetcher = ProvenFetcher(pool, fake_build)
+        follower = HeadFollower(fetcher, chain, 7, [header(block) for block in known], sink)
+        task = asyncio.create_task(follower.run())
+        try:
+            yield sink, follower, task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_the_gap_between_history_and_head_is_filled_ancestors_first() -> None:
+    chain = fake_chain(60)
+    async with FakeNode(chain) as node, following(node, known=chain[:10]) as (sink, _, _task):
+        await sink.until(lambda s: s.has(chain[10:]))
+        assert sink.head_hashes()[:50] == [block.hash for block in chain[10:]]
+        assert [head.is_head for head in sink.heads[:50]] == [False] * 49 + [True]
+        assert len(sink.blocks) == len(set(sink.blocks)) == 50
+        assert node.calls["eth_getBlockByHash"] <= 60, "the gap is walked by height, in batches"
+
+
+async def test_polling_sees_every_new_block_once() -> None:
+    chain = fake_chain(20)
+    async with FakeNode(chain[:10]) as node, following(node, known=chain[:10]) as (sink, *_):
+        for block in chain[10:]:
+            await node.extend([block])
+            await sink.until(lambda s, block=block: s.has([block]))
+        assert sink.blocks == [(block.number, block.hash) for block in chain[10:]]
+
+
+async def test_heads_come_by_websocket_where_there_is_one() -> None:
+    chain = fake_chain(30)
+    slow = replace(FAST, head_watchdog_seconds=3600.0, finality_poll_seconds_min=3600.0)
+    async with FakeNode(chain[:10]) as node:
+        node.websocket = True
+        async with following(node, known=chain[:10], limits=slow) as (sink, follower, _):
+            async with asyncio.timeout(10):
+                await node.subscribed.wait()
+            for block in chain[10:]:
+                await node.extend([block])
+            await sink.until(lambda s: s.has(chain[10:]))
+            assert follower.progress().by_websocket
+
+
+async def test_a_silent_websocket_is_outrun_by_the_watchdog() -> None:
+    chain = fake_chain(20)
+    async with FakeNode(chain[:10]) as node:
+        node.websocket = True
+        async with following(node, known=chain[:10]) as (sink, *_):
+            async with asyncio.timeout(10):
+                await node.subscribed.wait()
+            node.sockets.clear()
+            await node.extend(chain[10:])
+            await sink.until(lambda s: s.has(chain[10:]))
+
+
+async def test_a_closed_websocket_leaves_polling_and_comes_back() -> None:
+    chain = fake_chain(30)
+    async with FakeNode(chain[:10]) as node:
+        node.websocket = True
+        async with following(node, known=chain[:10]) as (sink, *_):
+            async with asyncio.timeout(10):
+                await node.subscribed.wait()
+            node.subscribed.clear()
+            await node.sockets.pop().close()
+            await node.extend(chain[10:20])
+            await sink.until(lambda s: s.has(chain[10:20]))
+            async with asyncio.timeout(10):
+                await node.subscribed.wait()
+            await node.extend(chain[20:])
+            await sink.until(lambda s: s.has(chain[20:]))
+
+
+async def test_a_reorg_shows_the_new_branch_and_fetches_its_blocks() -> None:
+    chain = fake_chain(20)
+    branch = fake_chain(6, "b", chain[14])
+    async with FakeNode(chain) as node, following(node, known=chain[:15]) as (sink, *_):
+        await sink.until(lambda s: s.has(chain[15:]))
+        await node.extend(branch, drop=5)
+        await sink.until(lambda s: s.has(branch))
+        assert sink.last_head() == branch[-1].hash
+
+
+async def test_a_shorter_branch_and_the_way_back_are_told() -> None:
+    chain = fake_chain(20)
+    branch = fake_chain(2, "b", chain[14])
+    async with FakeNode(chain) as node, following(node, known=chain[:15]) as (sink, *_):
+        await sink.until(lambda s: s.has(chain[15:]))
+        await node.extend(branch, drop=5)
+        await sink.until(lambda s: s.last_head() == branch[-1].hash)
+        await node.extend(chain[15:], drop=2)
+        await sink.until(lambda s: s.last_head() == chain[-1].hash)
+        assert len(sink.blocks) == len(set(sink.blocks)), "known blocks are not fetched again"
+
+
+async def test_a_rollback_to_the_parent_is_told_once_it_is_confirmed() -> None:
+    chain = fake_chain(20)
+    async with FakeNode(chain) as node, following(node, known=chain[:15]) as (sink, *_):
+        await sink.until(lambda s: s.last_head() == chain[19].hash)
+        await node.extend([], drop=1)
+        await sink.until(lambda s: s.last_head() == chain[18].hash)
+
+
+async def test_a_lagging_answer_is_not_taken_for_a_rollback() -> None:
+    chain = fake_chain(20)
+    async with FakeNode(chain) as node, following(node, known=chain[:15]) as (sink, *_):
+        await sink.until(lambda s: s.last_head() == chain[19].hash)
+
+        def lagging(block_id: str, whole: bool) -> Any:
+            block = chain[17] if block_id == "latest" else node.find(block_id)
+            return None if block is None else block.header() | {"transactions": []}
+
+        node.overrides["eth_getBlockByNumber"] = lagging
+        await node.asked("eth_getBlockByNumber", 40)
+        assert sink.last_head() == chain[19].hash
+
+
+async def test_a_lagging_leader_is_left_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.head.STALE_SECONDS_MIN", 0.05)
+    chain = fake_chain(40)
+    async with (
+        FakeNode(chain[:20]) as stuck,
+        FakeNode(chain[:20]) as moving,
+        following(stuck, moving, known=chain[:20]) as (sink, follower, _),
+    ):
+        await sink.until(lambda s: bool(s.heads))
+        leader = follower.progress().leader
+        other = moving if str(stuck._server.port) in leader else stuck
+        await other.extend(chain[20:])
+        await sink.until(lambda s: s.has(chain[20:]))
+        assert follower.progress().leader != leader
+
+
+async def test_finality_by_tags_only_advances_over_known_blocks() -> None:
+    chain = fake_chain(30)
+    async with FakeNode(chain) as node, following(node, known=chain[:10]) as (sink, *_):
+        node.finalized = 12
+        await sink.until(lambda s: any(f.number == 12 for f in s.finality))
+        node.finalized = 20
+        await sink.until(lambda s: any(f.number == 20 for f in s.finality))
+        final = [f for f in sink.finality if f.kind == "finalized"]
+        assert [f.number for f in final] == sorted({f.number for f in final})
+        assert final[-1].hash == bytes.fromhex(chain[20].hash[2:])
+
+
+async def test_finality_by_depth() -> None:
+    chain = fake_chain(30)
+    async with (
+        FakeNode(chain[:20]) as node,
+        following(node, known=chain[:10], chain=DEPTH) as (sink, *_),
+    ):
+        await sink.until(lambda s: any(f.number == 16 for f in s.finality))
+        await node.extend(chain[20:])
+        await sink.until(lambda s: any(f.number == 26 for f in s.finality))
+        assert {f.kind for f in sink.finality} == {"finalized"}
+        await sink.until(lambda s: s.has(chain[10:]))
+
+
+async def test_a_branch_that_contradicts_finality_is_told_once_and_does_not_loop() -> None:
+    chain = fake_chain(20)
+    branch = fake_chain(15, "b", chain[7])
+    async with FakeNode(chain) as node, following(node, known=chain[10:15]) as (sink, *_):
+        await sink.until(lambda s: s.last_head() == chain[19].hash)
+        await node.extend(branch, drop=12)
+        await sink.until(lambda s: s.last_head() == branch[-1].hash)
+        told = len(sink.heads)
+        assert sink.heads[-1].number == 22
+        assert min(h.number for h in sink.heads[-13:]) == 10, "back to the anchor's height"
+        calls = node.calls["eth_getBlockByHash"]
+        await node.asked("eth_getBlockByNumber", 40)
+        assert len(sink.heads) == told
+        assert node.calls["eth_getBlockByHash"] <= calls + 15
+
+
+async def test_a_block_not_served_yet_is_asked_again_until_it_is() -> None:
+    chain = fake_chain(12)
+    async with FakeNode(chain[:10]) as node, following(node, known=chain[:10]) as (sink, *_):
+        hidden = True
+        node.overrides["eth_getBlockReceipts"] = lambda block_id: (
+            None if hidden else node.block_receipts(block_id)
+        )
+        await node.extend(chain[10:])
+        await sink.until(lambda s: s.last_head() == chain[11].hash)
+        assert not sink.blocks
+        hidden = False
+        await sink.until(lambda s: s.has(chain[10:]))
+
+
+async def test_a_block_that_left_the_chain_unfetched_is_dropped() -> None:
+    chain = fake_chain(12)
+    branch = fake_chain(3, "b", chain[9])
+    async with FakeNode(chain[:10]) as node, following(node, known=chain[:10]) as (sink, f, _):
+        gone = {block.hash for block in chain[10:]}
+        node.overrides["eth_getBlockByHash"] = lambda block_id, whole: (
+            None if block_id in gone else node.block(block_id, whole)
+        )
+        await node.extend(chain[10:])
+        await node.extend(branch, drop=2)
+        await sink.until(lambda s: s.has(branch))
+        while f.progress().bodies_waiting:
+            await node.asked("eth_getBlockByNumber", 1)
+
+
+async def test_a_node_that_is_down_for_a_while_is_followed_again() -> None:
+    chain = fake_chain(30)
+    async with FakeNode(chain[:10]) as node, following(node, known=chain[:10]) as (sink, _, task):
+        refused = asyncio.Event()
+
+        def refuse(_: object) -> web.Response:
+            refused.set()
+            return web.Response(status=503)
+
+        node.intercept = refuse
+        await node.extend(chain[10:])
+        async with asyncio.timeout(10):
+            await refused.wait()
+        assert not task.done()
+        node.intercept = None
+        await sink.until(lambda s: s.has(chain[10:]))
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_any_schedule_of_reorgs_ends_with_every_canonical_block(seed: int) -> None:
+    rng = random.Random(seed)
+    chain = fake_chain(10)
+    async with FakeNode(chain) as node:
+        node.websocket = rng.random() < 0.5
+        async with following(node, known=chain[:1]) as (sink, *_):
+            for step in range(25):
+                drop = rng.randrange(0, min(6, len(node.canonical) - 1))
+                start = node.canonical[-1 - drop]
+                await node.extend(fake_chain(rng.randrange(1, 5), f"{step}", start), drop=drop)
+                await asyncio.sleep(rng.random() * 0.01)
+            await sink.until(
+                lambda s: s.has(node.canonical[1:]) and s.last_head() == node.head.hash
+            )
+            seen = {h.hash for h in sink.heads} | {bytes.fromhex(chain[0].hash[2:])}
+            assert all(h.parent_hash in seen for h in sink.heads), f"seed {seed}"
+            assert len(sink.blocks) == len(set(sink.blocks))
