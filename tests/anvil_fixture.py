@@ -21,7 +21,9 @@ import pytest
 
 VERSION = "1.7.1"
 INTEGRITY = {
-    "linux-amd64": "+XmShybEaxfCrr0OUUZwYEy2OnYZt5pHH9TzBtLv3+VrK0O/ANuNSVEahqNhKHlgX7GRJ59383ofNhxkRWIYTg==",
+    "linux-amd64": (
+        "+XmShybEaxfCrr0OUUZwYEy2OnYZt5pHH9TzBtLv3+VrK0O/ANuNSVEahqNhKHlgX7GRJ59383ofNhxkRWIYTg=="
+    ),
 }
 """SHA-512 of the tarball of each platform that the test runs on, as the npm registry states it."""
 
