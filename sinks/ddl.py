@@ -1,4 +1,4 @@
-"""Declared tables in, ClickHouse DDL out: `T_open` and `T_sealed` of each, and their layout hash."""
+"""Declared tables in, ClickHouse DDL out: `T_open` and `T_sealed` of each, their layout hash."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from schemas.tables import Table
 
 OPEN, SEALED = "_open", "_sealed"
 LOAD_ID = "load_id"
+LOAD_ID_TYPE = "LowCardinality(UInt64)"
+"""A byte a row, and `load_id IN …` is decided once a load, not once a row."""
+
+CREATE_SETTINGS: dict[str, object] = {"allow_suspicious_low_cardinality_types": 1}
+"""Settings that `create_table` needs: ClickHouse is wary of LowCardinality numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ class EngineFamily:
 def column_types(table: Table) -> tuple[tuple[str, str], ...]:
     """(name, ClickHouse type) of the table's columns as stored, `load_id` last."""
     declared = tuple((spec.name, spec.kind.clickhouse_type) for spec in table.columns)
-    return (*declared, (LOAD_ID, "UInt64"))
+    return (*declared, (LOAD_ID, LOAD_ID_TYPE))
 
 
 def create_table(
@@ -66,7 +71,7 @@ def create_table(
         f"COMMENT {quoted(f'{spec.doc} Proven by: {spec.proven_by}.')}"
         for spec in table.columns
     ]
-    lines.append(f"{LOAD_ID} UInt64 CODEC(ZSTD(1)) COMMENT 'The load that wrote the row'")
+    lines.append(f"{LOAD_ID} {LOAD_ID_TYPE} CODEC(LZ4) COMMENT 'The load that wrote the row'")
     lines += [
         f"INDEX {column}_{type_} {column} TYPE {type_} GRANULARITY {_granularity(type_)}"
         for column, type_ in skip_indexes(table)

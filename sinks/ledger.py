@@ -133,6 +133,7 @@ def durable_segments(
     database: str,
     stream: Stream,
     content_version: str,
+    *,
     from_block: int,
     to_block: int,
     generation: int = 0,

@@ -18,7 +18,7 @@ from schemas.errors_sinks import DatabaseNewer, LayoutChanged, MigrationChanged
 from schemas.tables import Table
 from sinks import views
 from sinks.connection import Connection
-from sinks.ddl import OPEN, SEALED, EngineFamily, create_table, layout_hash
+from sinks.ddl import CREATE_SETTINGS, OPEN, SEALED, EngineFamily, create_table, layout_hash
 
 MIGRATION = re.compile(r"(\d{4})_(\w+)\.sql")
 
@@ -48,10 +48,11 @@ class Migration:
 
 def load_migrations() -> list[Migration]:
     """The shipped migrations in order."""
-    found = []
-    for entry in resources.files("sinks").joinpath("migrations").iterdir():
-        if match := MIGRATION.fullmatch(entry.name):
-            found.append(Migration(int(match[1]), match[2], entry.read_text("utf-8")))
+    found = [
+        Migration(int(match[1]), match[2], entry.read_text("utf-8"))
+        for entry in resources.files("sinks").joinpath("migrations").iterdir()
+        if (match := MIGRATION.fullmatch(entry.name))
+    ]
     return sorted(found, key=lambda migration: migration.number)
 
 
@@ -61,6 +62,7 @@ def prepare_database(
     tables: Sequence[Table],
     chain: ChainFacts,
     chain_id: int,
+    *,
     family: EngineFamily | None = None,
 ) -> None:
     """Make, or bring up to date, a chain's database: control tables, data tables, views, functions.
@@ -94,7 +96,8 @@ def prepare_database(
         if stands is None:
             for suffix in (OPEN, SEALED):
                 connection.execute(
-                    create_table(database, table, suffix, chain.partition_blocks, family)
+                    create_table(database, table, suffix, chain.partition_blocks, family),
+                    settings=CREATE_SETTINGS,
                 )
             made.append((table.name, asked))
     _record_layouts(connection, database, made)

@@ -1,4 +1,4 @@
-"""Declared tables in, the views that users query out: one legal chain, at one block, in all of them.
+"""Declared tables in, the views users query out: one legal chain, at one block, in all of them.
 
 Every view embeds the same scalar subqueries, letter for letter. ClickHouse evaluates a scalar
 subquery once a query, however often it occurs, so that all views of a query read one canon row.
@@ -18,9 +18,12 @@ CHAINS_DATABASE = "chains"
 FINALITIES = {"": "head", "_safe": "safe", "_finalized": "finalized"}
 """Suffix of the database, and the field of the canon row that bounds what it shows."""
 
+CANON_FIELDS = ("floor", "head", "safe", "finalized", "straddling", "sealed", "loads")
+"""What the views read of the canon row, in this order."""
+
 AS_OF_SETTING = "headrace_as_of"
 AS_OF_TAG = "as_of="
-"""The embedded engine knows no settings of our own: there it is ``query_cache_tag='as_of=3:17'``."""
+"""A server that takes no settings of ours, as the embedded one: query_cache_tag = 'as_of=3:17'."""
 
 FUNCTIONS = {
     # The inner conversion fails, and says the text, where it is not 0x and 40 (64) hex digits.
@@ -51,73 +54,75 @@ def canon_key(database: str) -> str:
 
     It fails where the query asks as of a row that is not there.
     """
-    tag = "getSetting('query_cache_tag')"
-    setting = f"getSettingOrDefault('{AS_OF_SETTING}', '')"
-    asked = (
-        f"if(startsWith({tag}, '{AS_OF_TAG}'), substring({tag}, {len(AS_OF_TAG) + 1}), {setting})"
-    )
-    # 'ethereum=3:17,base=1:9' names a row per database; '3:17' is meant for every one.
-    own = f"extract({asked}, '(?:^|,){database}=([0-9:]+)')"
-    wanted = f"if(position({asked}, '=') > 0, {own}, {asked})"
     message = f"no canon row of {database} is kept for the asked as_of (generation:seq)"
+    # 'ethereum=3:17,base=1:9' names a row per database; '3:17' is meant for every one.
     return (
-        f"(SELECT if(throwIf(count() = 0 AND {wanted} != '', {quoted(message)}) = 0, "
+        "(WITH getSetting('query_cache_tag') AS tag, "
+        f"if(startsWith(tag, '{AS_OF_TAG}'), substring(tag, {len(AS_OF_TAG) + 1}), "
+        f"getSettingOrDefault('{AS_OF_SETTING}', '')) AS asked, "
+        "if(position(asked, '=') > 0, "
+        f"extract(asked, '(?:^|,){database}=([0-9:]+)'), asked) AS wanted "
+        f"SELECT if(throwIf(count() = 0 AND wanted != '', {quoted(message)}) = 0, "
         f"max((generation, seq)), (toUInt64(0), toUInt64(0))) FROM {database}.canon "
-        f"WHERE {wanted} = '' OR concat(toString(generation), ':', toString(seq)) = {wanted})"
+        "WHERE wanted = '' OR concat(toString(generation), ':', toString(seq)) = wanted)"
     )
 
 
 def canon_scalar(database: str) -> str:
-    """The scalar subquery that reads the picked row: (floor, head, safe, finalized, sealed).
+    """The scalar subquery that reads the picked row, as the tuple of `CANON_FIELDS`.
 
-    Where the canon is empty: (0, 0, NULL, NULL, []), and no load is visible.
+    Where the canon is empty it is (0, 0, NULL, NULL, true, [], []): then no load is visible.
     """
     return (
-        f"(SELECT any((floor, head, safe, finalized, sealed)) FROM {database}.canon "
-        f"WHERE {_row_condition(database)})"
+        "(SELECT any((floor, head, safe, finalized, straddling, "
+        "arrayMap(id -> toString(id), sealed), loads)) "
+        f"FROM {database}.canon WHERE (generation, seq) = {canon_key(database)})"
     )
 
 
-def visible_loads(database: str) -> str:
-    """The subquery that lists the picked row's loads."""
-    return f"(SELECT arrayJoin(loads) FROM {database}.canon WHERE {_row_condition(database)})"
+def canon_field(name: str) -> str:
+    """A field of the scalar that a view calls `canon`."""
+    return f"tupleElement(canon, {CANON_FIELDS.index(name) + 1})"
 
 
 def table_view(database: str, table: Table, finality: str, family: EngineFamily) -> View:
     """The view `T` of one table in the database of one finality."""
-    place = {"head": 2, "safe": 3, "finalized": 4}[finality]
     target = database if finality == "head" else f"{database}_{finality}"
     columns = ", ".join(spec.name for spec in table.columns)
-    canon = canon_scalar(database)
+    sealed, loads = canon_field("sealed"), canon_field("loads")
+    bounds = f"block_number >= {canon_field('floor')} AND block_number <= {canon_field(finality)}"
+    if finality == "head":
+        # Where every visible load lies between floor and head, this folds away.
+        bounds = f"(NOT {canon_field('straddling')} OR ({bounds}))"
     sql = (
         f"CREATE OR REPLACE VIEW {target}.{table.name}{family.on_cluster} AS\n"
+        f"WITH {canon_scalar(database)} AS canon\n"
         f"SELECT {columns} FROM {database}.{table.name}{SEALED}\n"
-        f"WHERE has(tupleElement({canon}, 5), toUInt64(_partition_id))\n"
-        f"UNION ALL\n"
+        # A part belongs to one partition: choosing parts is exact, and costs nothing per row.
+        f"WHERE indexHint(_partition_id IN {sealed})\n"
+        "UNION ALL\n"
         f"SELECT {columns} FROM {database}.{table.name}{OPEN}\n"
-        f"WHERE NOT has(tupleElement({canon}, 5), toUInt64(_partition_id))\n"
-        f"AND {LOAD_ID} IN {visible_loads(database)}\n"
-        f"AND block_number >= tupleElement({canon}, 1) "
-        f"AND block_number <= tupleElement({canon}, {place})"
+        f"WHERE _partition_id NOT IN {sealed} AND {LOAD_ID} IN {loads} AND {bounds}"
     )
     return View(f"view:{target}.{table.name}", (target,), sql)
 
 
 def control_views(database: str, partition_blocks: int, family: EngineFamily) -> list[View]:
     """`status`, `loads` and `coverage`: what is visible, what is stored."""
-    canon = canon_scalar(database)
     status = (
         f"CREATE OR REPLACE VIEW {database}.status{family.on_cluster} AS\n"
         "SELECT generation, seq, at, floor, head, hex0x(head_hash) AS head_hash, safe, finalized, "
         "length(sealed) AS sealed_partitions, length(loads) AS open_loads\n"
-        f"FROM {database}.canon WHERE {_row_condition(database)} LIMIT 1"
+        f"FROM {database}.canon WHERE (generation, seq) = {canon_key(database)} LIMIT 1"
     )
     loads = (
         f"CREATE OR REPLACE VIEW {database}.loads{family.on_cluster} AS\n"
+        f"WITH {canon_scalar(database)} AS canon\n"
         "SELECT load_id, stream, lane, from_block, to_block, hex0x(last_hash) AS last_hash, "
         "content_version, generation, tables, rows, inserted_at,\n"
-        f"load_id IN {visible_loads(database)} AS is_visible,\n"
-        f"has(tupleElement({canon}, 5), intDiv(from_block, {partition_blocks})) AS is_sealed\n"
+        f"load_id IN {canon_field('loads')} AS is_visible,\n"
+        f"has({canon_field('sealed')}, toString(intDiv(from_block, {partition_blocks}))) "
+        "AS is_sealed\n"
         f"FROM {database}.ledger"
     )
     coverage = (
@@ -249,8 +254,3 @@ def _union_sql(
         if len(places) == len(having) and len(set(places.values())) == 1
     ]
     return chains_view(table, shared, having)
-
-
-def _row_condition(database: str) -> str:
-    key = canon_key(database)
-    return f"generation = tupleElement({key}, 1) AND seq = tupleElement({key}, 2)"

@@ -97,7 +97,13 @@ def render_users(
     local = {"ip": ["127.0.0.1", "::1"]}
     tree: Tree = {
         "profiles": {
-            "default": {"max_memory_usage": limits.query_memory_bytes_max, "max_threads": 2},
+            "default": {
+                "max_memory_usage": limits.query_memory_bytes_max,
+                "max_bytes_before_external_group_by": limits.query_memory_bytes_max // 2,
+                "max_bytes_before_external_sort": limits.query_memory_bytes_max // 2,
+                "max_threads": 2,
+                "allow_suspicious_low_cardinality_types": 1,
+            },
             "analyst": _analyst_profile(limits),
             # The engine's own session logs in as `default` without a password and cannot do
             # otherwise. It is that user's one session, so nobody else can log in as `default`.

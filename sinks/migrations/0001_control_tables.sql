@@ -54,6 +54,7 @@ CREATE TABLE IF NOT EXISTS $database.canon$on_cluster
     safe_hash Nullable(FixedString(32)) COMMENT 'Its hash',
     finalized Nullable(UInt64) COMMENT 'Newest visible finalized block',
     finalized_hash Nullable(FixedString(32)) COMMENT 'Its hash',
+    straddling Bool DEFAULT true COMMENT 'False if every visible load lies between floor and head',
     sealed Array(UInt64) COMMENT 'Sealed partitions',
     loads Array(UInt64) COMMENT 'Visible loads of the partitions that are not sealed'
 )
@@ -69,8 +70,8 @@ CREATE TABLE IF NOT EXISTS $database.reorgs$on_cluster
     seq UInt64 COMMENT 'Canon row that applied it',
     at DateTime64(3, 'UTC') COMMENT 'When it became visible',
     depth_blocks UInt32 COMMENT 'How many visible blocks it removed',
-    ancestor_number UInt64 COMMENT 'Last block that both branches share',
-    ancestor_hash FixedString(32) COMMENT 'Its hash',
+    ancestor_number Nullable(UInt64) COMMENT 'Last block that both branches share, if known',
+    ancestor_hash Nullable(FixedString(32)) COMMENT 'Its hash',
     old_head_number UInt64 COMMENT 'Visible head before',
     old_head_hash FixedString(32) COMMENT 'Its hash',
     new_head_number UInt64 COMMENT 'Visible head after',

@@ -84,8 +84,10 @@ def test_durable_segments_are_history_of_that_version_and_generation(database: C
             row(900, 8),
         ],
     )
-    assert durable_segments(database, name, "logs", "v1", 5, 100, 3) == {(0, 9), (50, 59)}
-    assert durable_segments(database, name, "logs", "v1", 30, 39, 0) == {(30, 39)}
+    assert durable_segments(
+        database, name, "logs", "v1", from_block=5, to_block=100, generation=3
+    ) == {(0, 9), (50, 59)}
+    assert durable_segments(database, name, "logs", "v1", from_block=30, to_block=39) == {(30, 39)}
 
 
 def test_coverage_joins_neighbours_and_keeps_gaps(database: Connection) -> None:
