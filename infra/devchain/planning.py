@@ -150,16 +150,33 @@ def plan_block(
     Planned
         Always the same for the same arguments.
     """
-    shared_dice = dice_of(seed, 0, number, "shared")
+    shared_dice, own_dice = (
+        dice_of(seed, 0, number, "shared"),
+        dice_of(seed, branch, number, "own"),
+    )
     transactions, logs = _sizes(budget, shared_dice)
     own = min(1 + shared_dice.getrandbits(8) % _OWN_MAX, transactions // 2)
     own_logs = min(own * _LOGS_PER_OWN, logs // 2)
-    world = World(cast_of(seed), state, dice_of(seed, branch, number, "own"))
-    first = _Draft(world, seed, own, own_logs)
-    if world.get(STEPS_DONE) >= len(_steps(seed)):
-        first.fill()
-    rest = _Draft(world, seed, transactions - len(first.plans), logs - own_logs)
-    world.use(shared_dice)
-    rest.found()
-    rest.fill()
-    return Planned(first.plans + rest.plans, first.entropies + rest.entropies, world.writes)
+    world = World(cast_of(seed), state, own_dice)
+    if world.get(STEPS_DONE) < len(_steps(seed)):
+        own = own_logs = 0
+    # Some of the branch's own go first, so that the others stand at other places in each branch.
+    before = own_dice.randrange(own + 1)
+    logs_before = own_logs * before // max(1, own)
+    shares = (
+        (own_dice, before, logs_before),
+        (shared_dice, transactions - own, logs - own_logs),
+        (own_dice, own - before, own_logs - logs_before),
+    )
+    drafts = []
+    for dice, count, count_logs in shares:
+        world.use(dice)
+        draft = _Draft(world, seed, count, count_logs)
+        draft.found()
+        draft.fill()
+        drafts.append(draft)
+    return Planned(
+        [plan for draft in drafts for plan in draft.plans],
+        [entropy for draft in drafts for entropy in draft.entropies],
+        world.writes,
+    )

@@ -16,7 +16,44 @@ SQRT_PRICE, LIQUIDITY = b"sqrt price", b"liquidity"
 Q96 = 1 << 96
 TICK_BOUND = 887_200
 _LOG_BASE = 255738958999603826347141
-_TICK_OFFSET = 3402992956809132418596140100660247210
+_ERROR_BELOW = 3402992956809132418596140100660247210
+_ERROR_ABOVE = 291339464771989622907027621153398088495
+
+
+_TICK_FACTORS = (
+    0xFFFCB933BD6FAD37AA2D162D1A594001,
+    0xFFF97272373D413259A46990580E213A,
+    0xFFF2E50F5F656932EF12357CF3C7FDCC,
+    0xFFE5CACA7E10E4E61C3624EAA0941CD0,
+    0xFFCB9843D60F6159C9DB58835C926644,
+    0xFF973B41FA98C081472E6896DFB254C0,
+    0xFF2EA16466C96A3843EC78B326B52861,
+    0xFE5DEE046A99A2A811C461F1969C3053,
+    0xFCBE86C7900A88AEDCFFC83B479AA3A4,
+    0xF987A7253AC413176F2B074CF7815E54,
+    0xF3392B0822B70005940C7A398E4B70F3,
+    0xE7159475A2C29B7443B29C7FA6E889D9,
+    0xD097F3BDFD2022B8845AD8F792AA5825,
+    0xA9F746462D870FDF8A65DC1F90E061E5,
+    0x70D869A156D2A1B890BB3DF62BAF32F7,
+    0x31BE135F97D08FD981231505542FCFA6,
+    0x9AA508B5B7A84E1C677DE54F3E99BC9,
+    0x5D6AF8DEDB81196699C329225EE604,
+    0x2216E584F5FA1EA926041BEDFE98,
+    0x48A170391F7DC42444E8FA2,
+)
+"""1.0001 to the power of minus half of 2^i, as Q128."""
+
+
+def sqrt_price_at(tick: int) -> int:
+    """Q64.96 square-root price of a tick (TickMath.getSqrtRatioAtTick)."""
+    ratio = 1 << 128
+    for bit, factor in enumerate(_TICK_FACTORS):
+        if abs(tick) >> bit & 1:
+            ratio = ratio * factor >> 128
+    if tick > 0:
+        ratio = ((1 << 256) - 1) // ratio
+    return -(-ratio >> 32)
 
 
 def tick_at(sqrt_price: int) -> int:
@@ -30,7 +67,9 @@ def tick_at(sqrt_price: int) -> int:
         carry = mantissa >> 128
         log2 |= carry << shift
         mantissa >>= carry
-    return (log2 * _LOG_BASE - _TICK_OFFSET) >> 128
+    logarithm = log2 * _LOG_BASE
+    low, high = (logarithm - _ERROR_BELOW) >> 128, (logarithm + _ERROR_ABOVE) >> 128
+    return high if low != high and sqrt_price_at(high) <= sqrt_price else low
 
 
 def _range_swap(world: World, key: bytes, fee: int, portion: float) -> tuple[int, int, int, int]:

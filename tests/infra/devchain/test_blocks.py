@@ -1,5 +1,6 @@
 """Sealed blocks against hashes, roots and blooms that other code computes."""
 
+import itertools
 import json
 from collections import Counter
 
@@ -88,9 +89,7 @@ def test_places_and_gas_add_up(rendered):
     for block, receipts in rendered:
         place = (block["number"], block["hash"])
         log_index = cumulative = blobs = 0
-        for index, (sent, receipt) in enumerate(
-            zip(block["transactions"], receipts, strict=True)
-        ):
+        for index, (sent, receipt) in enumerate(zip(block["transactions"], receipts, strict=True)):
             assert (sent["blockNumber"], sent["blockHash"]) == place
             assert oracles.number(sent["transactionIndex"]) == index
             assert receipt["transactionHash"] == sent["hash"]
@@ -124,7 +123,7 @@ def test_a_chain_has_what_real_chains_have(chain):
 
 def test_fees_follow_eip_1559(chain):
     blocks = chain.blocks()
-    for parent, block in zip(blocks, blocks[1:], strict=False):
+    for parent, block in itertools.pairwise(blocks):
         before, used = parent.header.base_fee, parent.header.gas_used
         target = parent.header.gas_limit // 2
         delta = before * abs(used - target) // target // 8
