@@ -113,8 +113,8 @@ def advance(
     Returns
     -------
     tuple[ForkState, list[Event]]
-        The state after it, and at most one ``Applied``, then ``Finalized``, then ``NeedBlock``
-        for what is missing; or ``Halt`` alone. A halted state answers everything with its Halt.
+        The state after it, and ``Applied`` (chain, then finality), ``Finalized``, ``NeedBlock``
+        for what is missing, in this order; or ``Halt`` alone. A halted state answers everything with its Halt.
     """
     if state.halted is not None:
         return state, [state.halted]
@@ -309,16 +309,21 @@ def _advance_finality(state: ForkState) -> ForkState:
 def _changes(
     before: ForkState, adopted: ForkState, after: ForkState, observed_at_ms: int
 ) -> list[Event]:
-    """What differs, as events; `adopted` has the new chain, not yet pruned below finality."""
-    marks = (before.head, before.finalized, before.safe)
-    if marks == (after.head, after.finalized, after.safe):
-        return []
-    shared = min(before.head.number, adopted.head.number)
-    while before.at(shared) != adopted.at(shared):
-        shared -= 1
-    keep = shared - before.chain[0].number + 1
-    removed, added = before.chain[keep:][::-1], adopted.chain[keep:]
-    events: list[Event] = [Applied(_update(after, removed, added, observed_at_ms))]
+    """What differs, as events: first the chain (`adopted`), then its finality (`after`).
+
+    They are never one update: what an update adds lies above what it calls finalized, which
+    tells it from a snapshot.
+    """
+    events: list[Event] = []
+    if adopted.head != before.head:
+        shared = min(before.head.number, adopted.head.number)
+        while before.at(shared) != adopted.at(shared):
+            shared -= 1
+        keep = shared - before.chain[0].number + 1
+        removed, added = before.chain[keep:][::-1], adopted.chain[keep:]
+        events.append(Applied(_update(adopted, removed, added, observed_at_ms)))
+    if (after.finalized, after.safe) != (adopted.finalized, adopted.safe):
+        events.append(Applied(_update(after, (), (), observed_at_ms)))
     if after.finalized != before.finalized:
         events.append(Finalized(after.finalized))
     return events

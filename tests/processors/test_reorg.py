@@ -179,10 +179,8 @@ def test_finality_counts_only_where_its_block_is_canonical() -> None:
     assert len(state.parked) == 1
     state, events = run(state, *(tree.seen(ref, is_head=False) for ref in b[:-1]))
     state, events = run(state, tree.seen(b[4]))
-    assert [type(event) for event in events] == [Applied, Finalized]
-    assert isinstance(events[0], Applied)
-    assert events[0].update.finalized == b[1]
-    assert events[0].update.added == tuple(b)
+    assert events[0] == Applied(ForkUpdate(1, b[4], None, ANCHOR, tuple(a[::-1]), tuple(b), 0))
+    assert events[1:] == [Applied(ForkUpdate(1, b[4], b[1], b[1], (), (), 0)), Finalized(b[1])]
     assert state.parked == ()
 
 

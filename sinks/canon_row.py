@@ -1,0 +1,89 @@
+"""The values that the canon is made of: rows, reorgs, requests, bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas.segments import BlockRef
+
+
+@dataclass(frozen=True, slots=True)
+class CanonSettings:
+    """Bounds on waiting, in milliseconds of the caller's clock."""
+
+    stale_fork_ms: int = 2_000
+    """How long a replaced chain stays visible while the new fork is not durable."""
+    missing_after_ms: int = 60_000
+    """How long the next block may wait for one stream while others have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CanonRow:
+    """One row of the table ``canon``: a whole snapshot of what counts."""
+
+    generation: int
+    """The publisher's claim."""
+    seq: int
+    """Counts within the generation."""
+    floor: int
+    """First visible block."""
+    head: BlockRef
+    """Last visible block."""
+    safe: BlockRef | None
+    """Newest visible safe block."""
+    finalized: BlockRef | None
+    """Newest visible finalized block."""
+    sealed: tuple[int, ...]
+    """Sealed partitions."""
+    loads: tuple[int, ...]
+    """Visible loads of the open partitions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reorg:
+    """Visible blocks that a canon row replaced."""
+
+    ancestor: BlockRef | None
+    """Last block that both chains share; None where its hash is not known any more."""
+    old_head: BlockRef
+    """Visible head before."""
+    new_head: BlockRef
+    """Visible head after."""
+    removed: tuple[BlockRef, ...]
+    """Visible blocks that left, newest first."""
+    added: tuple[BlockRef, ...]
+    """Visible blocks that joined, oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What to write: the canon row, after the reorg that it applies, if any."""
+
+    row: CanonRow
+    """The new snapshot."""
+    reorg: Reorg | None
+    """What it replaces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A core segment to ingest again."""
+
+    stream: str
+    """The stream."""
+    from_block: int
+    """First block."""
+    to_block: int
+    """Last block."""
+    last_hash: bytes | None
+    """Hash of the last block, where it is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewound:
+    """A rewind: ledger rows of older generations above its block do not count."""
+
+    generation: int
+    """Its generation."""
+    to_block: int
+    """The last block that was kept."""

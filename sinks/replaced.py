@@ -1,0 +1,72 @@
+"""Removed and added blocks in, which shown blocks a new fork replaces out; no IO."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from schemas.segments import BlockRef
+
+
+class Replaced:
+    """Shown blocks that left the chain while they are still shown.
+
+    A→B→A gives blocks back, so that a branch that was never shown leaves no trace.
+    """
+
+    def __init__(self) -> None:
+        self.kept: int | None = None
+        """The last shown block that is still canonical; None while all of them are."""
+        self.since_ms = 0
+        """When the first of them left."""
+        self.lost: dict[int, bytes] = {}
+        """Hashes of the shown blocks that left, by height, where known."""
+        self._goals: list[int] = []
+
+    def leave(self, kept: int, line: int, hashes: Mapping[int, bytes], now_ms: int) -> None:
+        """Shown blocks above `kept` left the chain; `line` was the last canonical one before."""
+        if self.kept is None:
+            self.since_ms = now_ms
+        for number in range(kept + 1, line + 1):
+            if number in hashes:
+                self.lost[number] = hashes[number]
+        self.kept = kept
+        self._goals.clear()
+
+    def join(self, hashes: Mapping[int, bytes], shown_head: int) -> None:
+        """Give back the blocks that are canonical again."""
+        while self.kept is not None and self.kept < shown_head:
+            number = self.kept + 1
+            if number not in self.lost or hashes.get(number) != self.lost[number]:
+                return
+            del self.lost[number]
+            self.kept = number
+        self.clear()
+
+    def aim(self, head: int) -> None:
+        """Take down a state of the new fork: it may be shown when it is durable as a whole."""
+        if self.kept is not None:
+            self._goals = [goal for goal in self._goals if goal < head]
+            self._goals.append(head)
+
+    def may_show(self, head: int, now_ms: int, stale_fork_ms: int) -> bool:
+        """Whether the chain up to `head` may replace what is shown.
+
+        Never where `head` is below a shown block that is still canonical: its load went with a
+        block of the branch that left, and comes again.
+        """
+        if self.kept is None:
+            return True
+        if head < self.kept:
+            return False
+        reached = any(goal <= head for goal in self._goals)
+        return reached or now_ms - self.since_ms >= stale_fork_ms
+
+    def removed(self) -> tuple[BlockRef, ...]:
+        """The shown blocks that left, newest first."""
+        return tuple(BlockRef(number, self.lost[number]) for number in sorted(self.lost)[::-1])
+
+    def clear(self) -> None:
+        """What is canonical is shown."""
+        self.kept = None
+        self.lost.clear()
+        self._goals.clear()
