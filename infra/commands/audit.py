@@ -27,8 +27,8 @@ def audit(
 
     Works while `run` is running and when it is not. Exit code 1 if an invariant is broken.
     """
-    from infra.audit import run_audit  # noqa: PLC0415 - heavy imports wait for their command
-
     settings = read_settings(config, data_dir=data)
     chain_of(settings.data_dir)
+    from infra.audit import run_audit  # noqa: PLC0415 - heavy imports wait for their command
+
     return run_audit(settings, from_block, to_block, Display(open_terminal(json=json)))

@@ -30,12 +30,12 @@ def rewind(
     For a reorg below finality, at which `run` halts. Nothing is deleted at once: rows above the
     block are no longer visible, and swept later.
     """
-    from infra.rewind import run_rewind  # noqa: PLC0415 - heavy imports wait for their command
-
     settings = read_settings(config, data_dir=data)
     chain = chain_of(settings.data_dir)
     if not yes:
         if json or not sys.stdin.isatty():
             raise ConfirmationMissing(to_block=to_block)
         typer.confirm(f"Take {chain} back to block {to_block}?", abort=True)
+    from infra.rewind import run_rewind  # noqa: PLC0415 - heavy imports wait for their command
+
     return run_rewind(settings, to_block, Display(open_terminal(json=json)))
