@@ -98,7 +98,7 @@ def build_transactions(
         np.array([system is True for system in systems], np.uint8),
     )
     columns |= _receipt_columns(len(transactions), receipts, rows)
-    types = [transaction.type or "0x0" for transaction in transactions]
+    types = ["0x0" if tx.type is None else tx.type for tx in transactions]
     columns["type"] = hex_column(parse_kind("u8"), types, "transaction type", rows)
     parity = [
         tx.v if tx.y_parity is None or kind == "0x0" else tx.y_parity

@@ -100,6 +100,18 @@ def devchain_payload(number: int) -> tuple[dict[str, Any], list[dict[str, Any]]]
     return json.loads(rendered.full), json.loads(rendered.receipts)
 
 
+@cache
+def busy_block() -> int:
+    """Number of a devchain block that has withdrawals, and logs with topics in several receipts."""
+    for number in range(1, len(devchain().blocks())):
+        block, receipts = devchain_payload(number)
+        kinds = {tx["type"] for tx in block["transactions"]}
+        full = [receipt for receipt in receipts if len(receipt["logs"]) > 1]
+        if len(full) > 2 and block.get("withdrawals") and "0x0" in kinds:
+            return number
+    raise AssertionError("the devchain has no busy block")
+
+
 def parsed(block: dict[str, Any]) -> Block:
     """The block as ingest decodes it."""
     decoded = decode_block(json.dumps(block).encode())
