@@ -97,6 +97,8 @@ def table_view(database: str, table: Table, finality: str, family: EngineFamily)
     sql = (
         f"CREATE OR REPLACE VIEW {target}.{table.name}{family.on_cluster} AS\n"
         f"WITH {canon_scalar(database)} AS canon\n"
+        f"SELECT {_gate(table)} FROM system.one WHERE isNull({canon_field('floor')})\n"
+        "UNION ALL\n"
         f"SELECT {columns} FROM {database}.{table.name}{SEALED}\n"
         # A part belongs to one partition: choosing parts is exact, and costs nothing per row.
         f"WHERE indexHint(_partition_id IN {sealed})\n"
@@ -105,6 +107,19 @@ def table_view(database: str, table: Table, finality: str, family: EngineFamily)
         f"WHERE _partition_id NOT IN {sealed} AND {LOAD_ID} IN {loads} AND {bounds}"
     )
     return View(f"view:{target}.{table.name}", (target,), sql)
+
+
+def _gate(table: Table) -> str:
+    """The columns of the branch that comes first, reads no table of ours and gives no row.
+
+    ClickHouse takes a table's snapshot before it evaluates the scalars of that table's WHERE. A
+    load or a seal that came in between would be asked for and not be there. This branch makes it
+    read the canon row first; every snapshot of the query is younger than that.
+    """
+    return ", ".join(
+        f"defaultValueOfTypeName({quoted(spec.kind.clickhouse_type)}) AS {spec.name}"
+        for spec in table.columns
+    )
 
 
 def control_views(database: str, partition_blocks: int, family: EngineFamily) -> list[View]:
