@@ -1,4 +1,4 @@
-"""A canon row that is read names rows that are there: data is snapshotted after it, never before."""
+"""The canon row that a query reads names rows that are there: snapshots are younger than it."""
 
 from __future__ import annotations
 
