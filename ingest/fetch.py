@@ -67,7 +67,8 @@ def block_text(block: BlockId) -> str:
     return str(block) if isinstance(block, int) else "0x" + block.hex()
 
 
-def _block_call(block: BlockId, whole: bool) -> RpcCall:
+def block_call(block: BlockId, whole: bool) -> RpcCall:
+    """The call for a block, with whole transactions or with their hashes."""
     if isinstance(block, int):
         return RpcCall("eth_getBlockByNumber", (hex(block), whole))
     return RpcCall("eth_getBlockByHash", ("0x" + block.hex(), whole))
@@ -86,8 +87,8 @@ async def fetch_headers(endpoint: Endpoint, wanted: Sequence[BlockId]) -> list[m
     ------
     BlockNotServed, HistoryPruned, or any failure of a request
     """
-    outcomes = await endpoint.ask([_block_call(block, False) for block in wanted])
-    return [_block_or_raise(endpoint, *pair) for pair in zip(wanted, outcomes, strict=True)]
+    outcomes = await endpoint.ask([block_call(block, False) for block in wanted])
+    return [block_or_raise(endpoint, *pair) for pair in zip(wanted, outcomes, strict=True)]
 
 
 async def fetch_blocks(endpoint: Endpoint, wanted: Sequence[BlockId]) -> list[BlockPayload]:
@@ -119,12 +120,12 @@ async def fetch_blocks(endpoint: Endpoint, wanted: Sequence[BlockId]) -> list[Bl
         by_hash and not endpoint.can.receipts_by_hash
     ):
         return await _fetch_in_two_steps(endpoint, wanted)
-    calls = [call for block in wanted for call in (_block_call(block, True), _receipts_call(block))]
+    calls = [call for block in wanted for call in (block_call(block, True), _receipts_call(block))]
     outcomes = await endpoint.ask(calls)
     blocks, receipts = outcomes[0::2], outcomes[1::2]
     if any(_is_refusal(outcome) for outcome in receipts):
         _learn_refusal(endpoint, ReceiptsBy.block, receipts, by_hash)
-        raws = [_block_or_raise(endpoint, *pair) for pair in zip(wanted, blocks, strict=True)]
+        raws = [block_or_raise(endpoint, *pair) for pair in zip(wanted, blocks, strict=True)]
         return await _add_receipts(endpoint, wanted, raws)
     return [
         _payload(endpoint, block, ReceiptsBy.block, pair)
@@ -133,8 +134,8 @@ async def fetch_blocks(endpoint: Endpoint, wanted: Sequence[BlockId]) -> list[Bl
 
 
 async def _fetch_in_two_steps(endpoint: Endpoint, wanted: Sequence[BlockId]) -> list[BlockPayload]:
-    outcomes = await endpoint.ask([_block_call(block, True) for block in wanted])
-    raws = [_block_or_raise(endpoint, *pair) for pair in zip(wanted, outcomes, strict=True)]
+    outcomes = await endpoint.ask([block_call(block, True) for block in wanted])
+    raws = [block_or_raise(endpoint, *pair) for pair in zip(wanted, outcomes, strict=True)]
     return await _add_receipts(endpoint, wanted, raws)
 
 
@@ -206,7 +207,8 @@ def _learn_refusal(
         endpoint.can.receipts_by = ReceiptsBy(max(endpoint.can.receipts_by, way + 1))
 
 
-def _block_or_raise(endpoint: Endpoint, wanted: BlockId, outcome: Outcome) -> msgspec.Raw:
+def block_or_raise(endpoint: Endpoint, wanted: BlockId, outcome: Outcome) -> msgspec.Raw:
+    """The JSON of a block; raises where it is null or an error."""
     if isinstance(outcome, HeadraceError):
         raise _named(endpoint, wanted, outcome)
     if outcome == NULL:
@@ -228,7 +230,7 @@ def _named(endpoint: Endpoint, wanted: BlockId, error: HeadraceError) -> Headrac
 def _payload(
     endpoint: Endpoint, wanted: BlockId, way: ReceiptsBy, answers: tuple[Outcome, Outcome]
 ) -> BlockPayload:
-    block, receipts = _block_or_raise(endpoint, wanted, answers[0]), answers[1]
+    block, receipts = block_or_raise(endpoint, wanted, answers[0]), answers[1]
     if isinstance(receipts, BlockNotServed):
         raise ReceiptsNotServed(endpoint=endpoint.name, block=block_text(wanted))
     if isinstance(receipts, HeadraceError):

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ingest.build import block_segment, log_segment
+from ingest.endpoint import ReceiptsBy
 from ingest.fetch import BlockPayload
+from ingest.places import check_logs
 from ingest.publish import Built
-from ingest.verify import prove_segment
-from ingest.wire import Block, Receipt, decode_block, decode_receipts
+from ingest.verify import ProvenSegment, prove_segment
+from ingest.verify_logs import LogFilter, group_logs, verify_logs_only
+from ingest.wire import Block, Receipt, decode_block, decode_logs, decode_receipts
 from schemas.chains import ChainFacts
 from schemas.errors_verify import BlockHashMismatch, BlockNumberGap, PayloadInvalid
 from schemas.segments import Lane, SegmentName, Stream, content_version
@@ -51,15 +54,12 @@ class ProveAndBuild:
         HR-22xx
             A payload is malformed, or a proof failed.
         """
-        blocks = [_wanted_block(payload) for payload in payloads]
-        receipts = [_receipts(payload) for payload in payloads]
-        proven = prove_segment(
-            blocks, receipts, self.level, withdrawals_in_header=self.withdrawals_in_header
-        )
+        blocks = [wanted_block(payload) for payload in payloads]
+        proven = self._prove(blocks, payloads)
         assert proven.logs is not None
         last_hash = bytes.fromhex(blocks[-1].hash[2:])
         ends = int(blocks[0].number, 16), int(blocks[-1].number, 16)
-        version = source_version("receipts", self.level)
+        version = self.content_version()
         block_name, log_name = (
             segment_name(self.chain_id, stream, lane, ends, last_hash, version)
             for stream in ("blocks", "logs")
@@ -67,6 +67,21 @@ class ProveAndBuild:
         return Built(
             block_segment(block_name, observed_at_ms, proven.columns),
             log_segment(log_name, observed_at_ms, proven.logs, proven.verdict),
+        )
+
+    def content_version(self) -> str:
+        """The content version of its segments."""
+        return source_version("receipts", self.level)
+
+    def _prove(self, blocks: list[Block], payloads: Sequence[BlockPayload]) -> ProvenSegment:
+        if any(payload.receipts_by is ReceiptsBy.logs for payload in payloads):
+            logs = [log for payload in payloads for log in decode_logs(payload.receipts) or ()]
+            for block, group in zip(blocks, group_logs(blocks, logs), strict=True):
+                check_logs(block, group, strict=True)
+            return verify_logs_only(blocks, logs, self.level, LogFilter())
+        receipts = [_receipts(payload) for payload in payloads]
+        return prove_segment(
+            blocks, receipts, self.level, withdrawals_in_header=self.withdrawals_in_header
         )
 
 
@@ -103,8 +118,14 @@ def segment_name(
     return SegmentName(chain_id, stream, lane, ends[0], ends[1], last_hash, version)
 
 
-def _wanted_block(payload: BlockPayload) -> Block:
-    """The block, which must be the one that was asked for."""
+def wanted_block(payload: BlockPayload) -> Block:
+    """The decoded block of a payload.
+
+    Raises
+    ------
+    PayloadInvalid, BlockNumberGap, BlockHashMismatch
+        It is not a block, or not the one that was asked for.
+    """
     block = decode_block(payload.block)
     if block is None:
         raise PayloadInvalid(method="eth_getBlockByNumber", reason="null")

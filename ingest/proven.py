@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import structlog
 
@@ -17,6 +18,9 @@ from schemas.errors import HeadraceError
 from schemas.segments import Lane
 
 log = structlog.get_logger(__name__)
+
+FetchPayloads: TypeAlias = Callable[[Endpoint, Sequence[BlockId]], Awaitable[list[BlockPayload]]]
+"""Fetches blocks by height (a contiguous range) or by hash from one endpoint."""
 
 PROOF_CODES = "HR-22"
 """Errors of ingest/verify.py and ingest/build.py begin so."""
@@ -53,6 +57,8 @@ class ProvenFetcher:
     """Proves and builds; runs in `executor` where there is one (then it must be picklable)."""
     executor: Executor | None = None
     """Where proofs are computed; None: in place."""
+    fetch_payloads: FetchPayloads = fetch_blocks
+    """Asks one endpoint: `fetch_blocks`, or a `LogsSource`."""
 
     async def fetch(
         self,
@@ -98,7 +104,7 @@ class ProvenFetcher:
         avoided = set(avoid)
         strikes: dict[Endpoint, int] = {}
         for attempt in range(self.pool.limits.retry_attempts_max):
-            served = await self.pool.run(lambda e: fetch_blocks(e, wanted), terms, avoided)
+            served = await self.pool.run(lambda e: self.fetch_payloads(e, wanted), terms, avoided)
             try:
                 built = await self._build(served.value, lane, observed_at_ms)
                 return Fetched(built, served.endpoint, _size_bytes(served.value))
@@ -136,7 +142,7 @@ class ProvenFetcher:
             hashes = [block_hash for block_hash, _ in wanted]
             terms = Terms(_range_text(hashes), CALLS_PER_BLOCK * len(hashes), prefer=prefer)
             try:
-                served = await self.pool.run(lambda e: fetch_blocks(e, hashes), terms)
+                served = await self.pool.run(lambda e: self.fetch_payloads(e, hashes), terms)
                 for (block_hash, seen_ms), payload in zip(wanted, served.value, strict=True):
                     built = await self._build([payload], "head", seen_ms)
                     results[block_hash] = Fetched(built, served.endpoint, _size_bytes([payload]))

@@ -1,0 +1,221 @@
+"""A pool and what a run asks for in, the facts to begin with out, or the coded reason why not."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import msgspec
+
+from ingest.endpoint import Endpoint, ReceiptsBy
+from ingest.fetch import NULL, fetch_blocks
+from ingest.headwindow import HeadHeader, read_header
+from ingest.providers import ProviderPool, Terms
+from ingest.rpc import RpcCall
+from schemas.chains import ChainFacts
+from schemas.errors import HeadraceError
+from schemas.errors_ingest import (
+    AnswerNotJsonRpc,
+    BlockNotServed,
+    ChainIdWrong,
+    ClockSkewed,
+    EndpointsUnusable,
+    HistoryPruned,
+    ProvidersExhausted,
+    StartBeyondHead,
+)
+
+_text = msgspec.json.Decoder(str)
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """What the endpoints say before a run begins."""
+
+    chain_id: int
+    """The chain's id."""
+    head: HeadHeader
+    """The newest block that any endpoint has."""
+    finalized: HeadHeader | None
+    """The newest final block, by tag or by depth; None where nothing is final yet."""
+    receipts_by: ReceiptsBy
+    """The best way to receipts that an endpoint offers."""
+    excluded: tuple[tuple[str, HeadraceError], ...]
+    """Endpoints that are left out of this run, by display name, each with the reason."""
+    warnings: tuple[HeadraceError, ...]
+    """What does not stop a run but should be seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Greeting:
+    chain_id: int
+    head: HeadHeader
+    finalized: HeadHeader | None
+
+
+async def preflight(
+    pool: ProviderPool,
+    chain: ChainFacts,
+    *,
+    from_block: int | None = None,
+    receipts: bool = True,
+) -> Preflight:
+    """Ask every endpoint who it is, and whether the run can begin.
+
+    Endpoints that fail are left out of the pool, loudly, as long as one remains.
+
+    Parameters
+    ----------
+    pool : ProviderPool
+        The endpoints.
+    chain : ChainFacts
+        The chain that is meant; where it has no chain id, the first endpoint's counts.
+    from_block : int, optional
+        Where the backfill begins.
+    receipts : bool
+        Whether receipts are needed.
+
+    Raises
+    ------
+    ChainIdWrong
+        Every endpoint that answers serves another chain.
+    EndpointsUnusable
+        No endpoint answers; where there is only one, its own error instead.
+    StartBeyondHead
+        `from_block` does not exist yet.
+    HistoryPruned
+        No endpoint serves `from_block`, or not with its receipts.
+    """
+    greetings: dict[Endpoint, _Greeting] = {}
+    refused: list[tuple[Endpoint, HeadraceError]] = []
+    answers = await asyncio.gather(*(_greet_patiently(one, chain) for one in pool.endpoints))
+    for endpoint, answer in zip(pool.endpoints, answers, strict=True):
+        if isinstance(answer, HeadraceError):
+            refused.append((endpoint, answer))
+        else:
+            greetings[endpoint] = answer
+    expected = chain.chain_id
+    if expected is None and greetings:
+        expected = next(iter(greetings.values())).chain_id
+    for endpoint, greeting in list(greetings.items()):
+        if greeting.chain_id != expected:
+            del greetings[endpoint]
+            wrong = ChainIdWrong(
+                endpoint=endpoint.name,
+                actual=greeting.chain_id,
+                expected=expected,
+                chain=chain.name,
+            )
+            refused.append((endpoint, wrong))
+    if not greetings:
+        raise _none_usable(refused)
+    for endpoint, reason in refused:
+        pool.exclude(endpoint, reason)
+    head = max((greeting.head for greeting in greetings.values()), key=lambda h: h.number)
+    for endpoint, greeting in greetings.items():
+        endpoint.observe_head(greeting.head.number)
+    if from_block is not None and from_block > head.number:
+        raise StartBeyondHead(from_block=from_block, head=head.number)
+    finals = [greeting.finalized for greeting in greetings.values() if greeting.finalized]
+    if from_block is not None and receipts:
+        await _check_history(pool, from_block)
+    return Preflight(
+        chain_id=next(iter(greetings.values())).chain_id,
+        head=head,
+        finalized=max(finals, key=lambda h: h.number, default=None),
+        receipts_by=min(endpoint.can.receipts_by for endpoint in greetings),
+        excluded=tuple((endpoint.name, error) for endpoint, error in refused),
+        warnings=_skew(pool, chain, head),
+    )
+
+
+async def _greet_patiently(endpoint: Endpoint, chain: ChainFacts) -> _Greeting | HeadraceError:
+    """Greet an endpoint, once more where the failure may have been a passing one."""
+    try:
+        return await _greet(endpoint, chain)
+    except HeadraceError as error:
+        endpoint.last_error = str(error)
+    try:
+        return await _greet(endpoint, chain)
+    except HeadraceError as error:
+        return error
+
+
+async def _greet(endpoint: Endpoint, chain: ChainFacts) -> _Greeting:
+    calls = [RpcCall("eth_chainId", ()), RpcCall("eth_getBlockByNumber", ("latest", False))]
+    if chain.finality == "tags":
+        calls.append(RpcCall("eth_getBlockByNumber", ("finalized", False)))
+    outcomes = await endpoint.ask(calls)
+    for outcome in outcomes[:2]:
+        if isinstance(outcome, HeadraceError):
+            raise outcome
+    chain_id, latest = outcomes[0], outcomes[1]
+    assert isinstance(chain_id, msgspec.Raw)
+    assert isinstance(latest, msgspec.Raw)
+    if latest == NULL:
+        raise BlockNotServed(endpoint=endpoint.name, block="latest")
+    final: HeadHeader | None = None
+    if chain.finality == "tags":
+        if isinstance(outcomes[2], msgspec.Raw) and outcomes[2] != NULL:
+            final = read_header(outcomes[2])
+    else:
+        final = await _final_by_depth(endpoint, read_header(latest), chain)
+    return _Greeting(_chain_id(endpoint, chain_id), read_header(latest), final)
+
+
+async def _final_by_depth(
+    endpoint: Endpoint, head: HeadHeader, chain: ChainFacts
+) -> HeadHeader | None:
+    height = head.number - chain.finality_depth_blocks
+    if height < 0:
+        return None
+    call = RpcCall("eth_getBlockByNumber", (hex(height), False))
+    outcome = (await endpoint.ask([call]))[0]
+    if isinstance(outcome, HeadraceError):
+        raise outcome
+    return None if outcome == NULL else read_header(outcome)
+
+
+def _chain_id(endpoint: Endpoint, result: msgspec.Raw) -> int:
+    try:
+        return int(_text.decode(result), 16)
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
+        excerpt = endpoint.url.scrub(bytes(result).decode("utf-8", "replace"), 40)
+    raise AnswerNotJsonRpc(
+        endpoint=endpoint.name, method="eth_chainId", status=200, excerpt=excerpt
+    )
+
+
+async def _check_history(pool: ProviderPool, from_block: int) -> None:
+    """Fetch the first block with its receipts: pruned history shows now and not in an hour."""
+    terms = Terms(f"block {from_block} with its receipts", calls=2, oldest_block=from_block)
+    try:
+        await pool.run(lambda endpoint: fetch_blocks(endpoint, [from_block]), terms)
+    except ProvidersExhausted as error:
+        last = error.data.get("last")
+        if not isinstance(last, HeadraceError) or last.code not in ("HR-2020", "HR-2021"):
+            raise
+    else:
+        return
+    names = ", ".join(endpoint.name for endpoint in pool.usable())
+    raise HistoryPruned(endpoint=names, block=from_block)
+
+
+def _none_usable(refused: list[tuple[Endpoint, HeadraceError]]) -> HeadraceError:
+    wrong = [error for _, error in refused if isinstance(error, ChainIdWrong)]
+    if wrong:
+        return wrong[0]
+    if len(refused) == 1:
+        return refused[0][1]
+    reasons = "; ".join(str(error) for _, error in refused)
+    return EndpointsUnusable(reasons=reasons or "none was given")
+
+
+def _skew(pool: ProviderPool, chain: ChainFacts, head: HeadHeader) -> tuple[HeadraceError, ...]:
+    """A warning where the newest block is far from the local clock; not for a resting devchain."""
+    seconds = pool.now_ms() / 1000 - head.time
+    allowed = max(pool.limits.clock_skew_seconds_max, 20 * chain.block_time_seconds)
+    if abs(seconds) <= allowed or (chain.chain_id is None and seconds > 0):
+        return ()
+    direction = "ahead of" if seconds > 0 else "behind"
+    return (ClockSkewed(skew_seconds=round(abs(seconds)), direction=direction),)

@@ -1,0 +1,130 @@
+"""Endpoints in, the facts to begin with out, or the coded reason why not."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+from aiohttp import web
+
+from ingest.limits import IngestLimits
+from ingest.preflight import preflight
+from ingest.providers import ProviderPool
+from schemas.chains import load_chains
+from schemas.errors_ingest import (
+    AnswerIsHtml,
+    ChainIdWrong,
+    ClockSkewed,
+    EndpointsUnusable,
+    EndpointUnreachable,
+    HistoryPruned,
+    StartBeyondHead,
+)
+from tests.ingest.fake_node import GENESIS_TIME, FakeNode, fake_chain
+
+FAST = IngestLimits(backoff_seconds_min=0.001, backoff_seconds_max=0.002, retry_attempts_max=3)
+LOCAL = load_chains()["local"]
+SEVEN = replace(LOCAL, chain_id=7)
+
+
+def pool_of(*urls: str, now_s: float = GENESIS_TIME + 30) -> ProviderPool:
+    return ProviderPool(urls, FAST, rng=random.Random(1), now_ms=lambda: int(now_s * 1000))
+
+
+async def test_the_facts_of_a_good_endpoint() -> None:
+    async with FakeNode(fake_chain(30)) as node, pool_of(node.url) as pool:
+        node.finalized = 20
+        facts = await preflight(pool, SEVEN, from_block=3)
+        assert (facts.chain_id, facts.head.number) == (7, 29)
+        assert facts.finalized is not None
+        assert facts.finalized.number == 20
+        assert not facts.excluded
+        assert not facts.warnings
+
+
+async def test_finality_by_depth() -> None:
+    chain = replace(SEVEN, finality="depth", finality_depth_blocks=4)
+    async with FakeNode(fake_chain(30)) as node, pool_of(node.url) as pool:
+        finalized = (await preflight(pool, chain)).finalized
+        assert finalized is not None
+        assert finalized.number == 25
+
+
+async def test_a_wrong_chain_names_both_ids() -> None:
+    async with FakeNode(fake_chain(3), chain_id=5) as node, pool_of(node.url) as pool:
+        with pytest.raises(ChainIdWrong, match=r"serves chain 5, but local is chain 7"):
+            await preflight(pool, SEVEN)
+
+
+async def test_one_endpoint_of_another_chain_is_left_out() -> None:
+    chain = fake_chain(9)
+    async with (
+        FakeNode(chain, chain_id=5) as wrong,
+        FakeNode(chain) as right,
+        pool_of(wrong.url, right.url) as pool,
+    ):
+        facts = await preflight(pool, SEVEN)
+        assert [error.code for _, error in facts.excluded] == [ChainIdWrong.code]
+        assert [endpoint.url.http_url for endpoint in pool.usable()] == [right.url]
+
+
+async def test_without_an_expected_id_endpoints_must_agree() -> None:
+    chain = fake_chain(9)
+    async with (
+        FakeNode(chain, chain_id=5) as one,
+        FakeNode(chain, chain_id=6) as two,
+        pool_of(one.url, two.url) as pool,
+    ):
+        facts = await preflight(pool, LOCAL)
+        assert facts.chain_id == 5
+        assert len(facts.excluded) == 1
+
+
+async def test_a_web_page_is_named_as_such() -> None:
+    async with FakeNode(fake_chain(3)) as node, pool_of(node.url) as pool:
+        node.intercept = lambda _: web.Response(text="<!doctype html>", content_type="text/html")
+        with pytest.raises(AnswerIsHtml):
+            await preflight(pool, SEVEN)
+
+
+async def test_nobody_listens() -> None:
+    async with pool_of("http://127.0.0.1:9/key-abcdef") as pool:
+        with pytest.raises(EndpointUnreachable) as caught:
+            await preflight(pool, SEVEN)
+        assert "abcdef" not in str(caught.value)
+
+
+async def test_several_that_fail_are_all_named() -> None:
+    async with pool_of("http://127.0.0.1:9/a", "http://127.0.0.1:19/b") as pool:
+        with pytest.raises(EndpointsUnusable, match=r"127\.0\.0\.1:9#.*127\.0\.0\.1:19#"):
+            await preflight(pool, SEVEN)
+
+
+async def test_start_beyond_the_head() -> None:
+    async with FakeNode(fake_chain(30)) as node, pool_of(node.url) as pool:
+        with pytest.raises(
+            StartBeyondHead, match="--from 31 is beyond the head, which is block 29"
+        ):
+            await preflight(pool, SEVEN, from_block=31)
+
+
+@pytest.mark.parametrize("method", ["eth_getBlockReceipts", "eth_getBlockByNumber"])
+async def test_pruned_history_is_found_at_the_start(method: str) -> None:
+    async with FakeNode(fake_chain(30)) as node, pool_of(node.url) as pool:
+        own = node.block if method == "eth_getBlockByNumber" else node.block_receipts
+        node.overrides[method] = lambda block_id, *rest: (
+            None if block_id == "0x3" else own(block_id, *rest)
+        )
+        with pytest.raises(HistoryPruned, match="history of block 3"):
+            await preflight(pool, SEVEN, from_block=3)
+        assert (await preflight(pool, SEVEN, from_block=4)).head.number == 29
+
+
+@pytest.mark.parametrize(("hours", "direction"), [(1, "ahead of"), (-1, "behind")])
+async def test_a_clock_off_by_an_hour_is_a_warning(hours: int, direction: str) -> None:
+    now_s = GENESIS_TIME + 29 + 3600 * hours
+    async with FakeNode(fake_chain(30)) as node, pool_of(node.url, now_s=now_s) as pool:
+        (warning,) = (await preflight(pool, SEVEN)).warnings
+        assert isinstance(warning, ClockSkewed)
+        assert warning.data["direction"] == direction
