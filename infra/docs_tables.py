@@ -21,6 +21,7 @@ AREAS = {
     "HR-2": "Ingest",
     "HR-30": "Reorgs",
     "HR-31": "Declarations of what to decode",
+    "HR-39": "Messages between the stages",
     "HR-3": "Processors",
     "HR-4": "ClickHouse",
     "HR-5": "Data directory and embedded server",
@@ -38,10 +39,9 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def declared_errors() -> dict[str, type[HeadraceError]]:
-    """Every error of schemas/errors_*.py by its code."""
+    """Every error that a module of schemas/ declares, by its code."""
     for module in pkgutil.iter_modules(schemas.__path__):
-        if module.name.startswith("errors_"):
-            importlib.import_module(f"schemas.{module.name}")
+        importlib.import_module(f"schemas.{module.name}")
     return {
         code: error
         for code, error in sorted(HeadraceError.registry.items())

@@ -25,8 +25,11 @@ from pydantic_settings import (
 from infra.clickhouse.config import ServerLimits
 from ingest.limits import IngestLimits
 from ingest.redact import redact_url
+from processors.fork import ForkLimits
 from schemas.chains import ChainFacts, load_chains
 from schemas.tables import Verification
+from sinks.batcher import BatchLimits
+from sinks.canon_row import CanonSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +38,19 @@ class PipelineLimits:
 
     queue_bytes_max: int = 48 * 1024 * 1024
     """Bytes that may wait between two stages, per lane."""
-    batch_bytes_max: int = 24 * 1024 * 1024
-    """Bytes of the segments that one load holds."""
-    batch_segments_max: int = 64
-    """Segments that one load holds."""
-    batch_seconds_max: float = 2.0
-    """How long history segments wait for others of their load."""
+    batch_rows_max: int = 250_000
+    """Rows of one load of history, over all its tables."""
+    batch_bytes_max: int = 32 * 1024 * 1024
+    """Bytes of one load of history, as columns in memory."""
+    batch_age_seconds_max: float = 2.0
+    """How long a segment of history waits for others of its load."""
     drain_seconds_max: float = 60.0
     """How long Ctrl-C waits for what is under way before it gives up."""
+
+    @property
+    def batch(self) -> BatchLimits:
+        """The bounds of a load, as the sinks take them."""
+        return BatchLimits(self.batch_rows_max, self.batch_bytes_max, self.batch_age_seconds_max)
 
 
 def _verification(value: object) -> object:
@@ -173,6 +181,10 @@ class Limits(Section):
     """Network side."""
     pipeline: PipelineLimits = PipelineLimits()
     """Between the stages."""
+    fork: ForkLimits = ForkLimits()
+    """Unfinalised window of the chain."""
+    canon: CanonSettings = CanonSettings()
+    """Publisher of what is visible."""
     server: ServerLimits = ServerLimits()
     """Embedded ClickHouse server."""
 

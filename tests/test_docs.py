@@ -48,6 +48,18 @@ def test_every_error_is_explained_whole() -> None:
         assert exit_code_of(error) not in (ExitCode.ok, ExitCode.interrupted)
 
 
+def test_errors_are_declared_in_schemas_only() -> None:
+    """Elsewhere the reference would not list them."""
+    strangers = [
+        path.relative_to(ROOT)
+        for package in ("ingest", "processors", "sinks", "infra")
+        for path in (ROOT / package).rglob("*.py")
+        if 'code = "HR-' in path.read_text("utf-8")
+    ]
+
+    assert not strangers
+
+
 def test_every_exit_code_has_a_meaning() -> None:
     assert set(MEANINGS) == set(ExitCode)
 

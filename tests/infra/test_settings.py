@@ -51,7 +51,7 @@ addresses = ["{ADDRESS}"]
 
 [limits]
 response_bytes_max = 1000
-batch_segments_max = 7
+batch_rows_max = 7
 analyst_seconds_max = 9
 
 [[contracts]]
@@ -85,7 +85,7 @@ def test_a_whole_file_is_read(file: Path) -> None:
     assert settings.clickhouse.http_port == 8123
     assert settings.logs.addresses == (ADDRESS,)
     assert settings.limits.ingest.response_bytes_max == 1000
-    assert settings.limits.pipeline.batch_segments_max == 7
+    assert settings.limits.pipeline.batch.rows_max == 7
     assert settings.limits.server.analyst_seconds_max == 9
     (vault,) = declare_contracts(settings)
     assert [one.table.name for one in vault.events] == ["vault_deposit", "vault_withdrawal"]
@@ -112,11 +112,11 @@ def test_variables_reach_tables_and_lists(file: Path) -> None:
         "HEADRACE_CLICKHOUSE__TCP_PORT": "9000",
         "HEADRACE_LOGS__ADDRESSES": f'["{ADDRESS}"]',
     }
-    settings = load(file, "[limits]\nbatch_segments_max = 3", environ)
+    settings = load(file, "[limits]\nbatch_rows_max = 3", environ)
 
     assert len(settings.rpc) == 2
     assert settings.limits.ingest.response_bytes_max == 77
-    assert settings.limits.pipeline.batch_segments_max == 3
+    assert settings.limits.pipeline.batch_rows_max == 3
     assert settings.clickhouse.tcp_port == 9000
     assert settings.logs.addresses == (ADDRESS,)
 
