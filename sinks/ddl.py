@@ -15,6 +15,9 @@ LOAD_ID = "load_id"
 LOAD_ID_TYPE = "LowCardinality(UInt64)"
 """A byte a row, and `load_id IN …` is decided once a load, not once a row."""
 
+DURABLE = "fsync_after_insert = 1, fsync_part_directory = 1"
+"""Rows reach the disk before their ledger row does: a power cut leaves no ledger that lies."""
+
 CREATE_SETTINGS: dict[str, object] = {"allow_suspicious_low_cardinality_types": 1}
 """Settings that `create_table` needs: ClickHouse is wary of LowCardinality numbers."""
 
@@ -44,6 +47,7 @@ class EngineFamily:
             "database": database,
             "merge_tree": self.merge_tree,
             "on_cluster": self.on_cluster,
+            "durable": DURABLE,
         }
 
 
@@ -76,7 +80,7 @@ def create_table(
         f"INDEX {column}_{type_} {column} TYPE {type_} GRANULARITY {_granularity(type_)}"
         for column, type_ in skip_indexes(table)
     ]
-    settings = _settings(table)
+    settings = _settings(table, suffix)
     body = ",\n    ".join(lines)
     return (
         f"CREATE TABLE IF NOT EXISTS {name}{family.on_cluster}\n(\n    {body}\n)\n"
@@ -142,7 +146,10 @@ def _granularity(type_: str) -> int:
     return 1 if type_.startswith("bloom_filter") else 2
 
 
-def _settings(table: Table) -> str:
-    by_name = {spec.name: spec.kind for spec in table.columns}
-    nullable = any(by_name[name].shape == "nullable" for name in table.order_by)
-    return "SETTINGS allow_nullable_key = 1\n" if nullable else ""
+def _settings(table: Table, suffix: str) -> str:
+    given = []
+    if any(table.column(name).kind.shape == "nullable" for name in table.order_by):
+        given.append("allow_nullable_key = 1")
+    if suffix == OPEN:
+        given.append(DURABLE)
+    return f"SETTINGS {', '.join(given)}\n" if given else ""

@@ -10,6 +10,7 @@ CREATE TABLE IF NOT EXISTS $database.chain_facts$on_cluster
 )
 ENGINE = $merge_tree
 ORDER BY chain
+SETTINGS $durable
 COMMENT 'What this database was made for; one row';
 
 CREATE TABLE IF NOT EXISTS $database.table_layouts$on_cluster
@@ -39,7 +40,7 @@ CREATE TABLE IF NOT EXISTS $database.ledger$on_cluster
 )
 ENGINE = $merge_tree
 ORDER BY (stream, from_block, to_block, load_id)
-SETTINGS index_granularity = 1024
+SETTINGS index_granularity = 1024, $durable
 COMMENT 'Complete loads: a row here means that every row of the segment is stored';
 
 CREATE TABLE IF NOT EXISTS $database.canon$on_cluster
@@ -61,7 +62,7 @@ CREATE TABLE IF NOT EXISTS $database.canon$on_cluster
 ENGINE = $merge_tree
 PARTITION BY toStartOfHour(at)
 ORDER BY (generation, seq)
-SETTINGS index_granularity = 64
+SETTINGS index_granularity = 64, $durable
 COMMENT 'Which loads count: a whole snapshot a row, the highest (generation, seq) wins';
 
 CREATE TABLE IF NOT EXISTS $database.reorgs$on_cluster
@@ -81,6 +82,7 @@ CREATE TABLE IF NOT EXISTS $database.reorgs$on_cluster
 )
 ENGINE = $merge_tree
 ORDER BY (at, generation, seq)
+SETTINGS $durable
 COMMENT 'Reorganisations as the views showed them';
 
 CREATE TABLE IF NOT EXISTS $database.rewinds$on_cluster
@@ -94,4 +96,5 @@ CREATE TABLE IF NOT EXISTS $database.rewinds$on_cluster
 )
 ENGINE = $merge_tree
 ORDER BY (at, generation, seq)
+SETTINGS $durable
 COMMENT 'Rewinds that an operator asked for';

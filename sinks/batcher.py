@@ -1,0 +1,113 @@
+"""Segments in, batches of one stream, lane and partition out, bounded by rows, bytes and age.
+
+It does no IO and reads no clock: the caller tells the time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from sinks.load_block import block_bytes
+from sinks.writer import Segment, table_blocks
+
+Token = TypeVar("Token")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """When a batch of history segments is written."""
+
+    rows_max: int = 250_000
+    """Rows over all tables."""
+    bytes_max: int = 16 << 20
+    """Bytes of its columns in memory."""
+    age_seconds_max: float = 2.0
+    """How long its first segment waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch(Generic[Token]):
+    """Segments that are written as one load."""
+
+    segments: tuple[Segment, ...]
+    """In the order in which they came."""
+    tokens: tuple[Token, ...]
+    """What came with each: to be acknowledged when the load is complete."""
+
+
+@dataclass(slots=True)
+class _Open(Generic[Token]):
+    segments: list[Segment] = field(default_factory=list)
+    tokens: list[Token] = field(default_factory=list)
+    rows: int = 0
+    size_bytes: int = 0
+    since: float = 0.0
+
+    def closed(self) -> Batch[Token]:
+        return Batch(tuple(self.segments), tuple(self.tokens))
+
+
+class Batcher(Generic[Token]):
+    """Groups segments by (stream, lane, partition); a head segment is a batch of its own."""
+
+    def __init__(self, partition_blocks: int, limits: BatchLimits | None = None) -> None:
+        self._partition_blocks = partition_blocks
+        self._limits = limits or BatchLimits()
+        self._open: dict[tuple[str, int], _Open[Token]] = {}
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that wait."""
+        return sum(batch.size_bytes for batch in self._open.values())
+
+    def add(self, segment: Segment, token: Token, now: float) -> list[Batch[Token]]:
+        """Take a segment; return the batches that are full because of it.
+
+        Parameters
+        ----------
+        token
+            Comes back in the batch.
+        now
+            Seconds of any steady clock.
+        """
+        if segment.name.lane == "head":
+            return [Batch((segment,), (token,))]
+        key = (segment.name.stream, segment.name.from_block // self._partition_blocks)
+        blocks = table_blocks(segment).values()
+        rows = sum(block.rows for block in blocks)
+        size_bytes = sum(block_bytes(block) for block in blocks)
+        full = []
+        batch = self._open.get(key)
+        if batch and not self._fits(batch.rows + rows, batch.size_bytes + size_bytes):
+            full.append(self._open.pop(key).closed())
+            batch = None
+        if batch is None:
+            batch = self._open[key] = _Open(since=now)
+        batch.segments.append(segment)
+        batch.tokens.append(token)
+        batch.rows += rows
+        batch.size_bytes += size_bytes
+        if not self._fits(batch.rows + 1, batch.size_bytes + 1):
+            full.append(self._open.pop(key).closed())
+        return full
+
+    def due(self, now: float) -> list[Batch[Token]]:
+        """The batches whose first segment has waited long enough."""
+        oldest = now - self._limits.age_seconds_max
+        keys = [key for key, batch in self._open.items() if batch.since <= oldest]
+        return [self._open.pop(key).closed() for key in keys]
+
+    def next_due(self) -> float | None:
+        """When `due` has something to return, on the caller's clock; None if nothing waits."""
+        waits = [batch.since for batch in self._open.values()]
+        return min(waits) + self._limits.age_seconds_max if waits else None
+
+    def flush(self) -> list[Batch[Token]]:
+        """Every batch that waits."""
+        batches = [batch.closed() for batch in self._open.values()]
+        self._open.clear()
+        return batches
+
+    def _fits(self, rows: int, size_bytes: int) -> bool:
+        return rows <= self._limits.rows_max and size_bytes <= self._limits.bytes_max

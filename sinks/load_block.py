@@ -1,0 +1,66 @@
+"""Column blocks of one table in, the native block of a load out, its load_id as the last column."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from schemas.columns import Column, ColumnBlock, Nullable, Ragged, Struct, concat, to_native
+from schemas.tables import Table
+from sinks.ddl import LOAD_ID, LOAD_ID_TYPE
+from sinks.native import NativeBlock
+
+KEYS_VERSION = 1
+"""Version of a LowCardinality column's serialization."""
+OWN_KEYS = 1 << 9 | 1 << 10
+"""Flags: the block brings its own dictionary; keys are UInt8 (0)."""
+
+
+def load_block(table: Table, blocks: Sequence[ColumnBlock], load_id: int) -> NativeBlock:
+    """The rows of `blocks`, one after the other, as one native block.
+
+    Blocks without rows may have no columns.
+
+    Raises
+    ------
+    KeyError
+        If a block with rows lacks a column of `table`.
+    """
+    filled = [block for block in blocks if block.rows]
+    rows = sum(block.rows for block in filled)
+    columns = []
+    for spec in table.columns:
+        kind = spec.kind
+        column = concat(kind, [block.columns[spec.name] for block in filled])
+        columns.append((spec.name, kind.clickhouse_type, to_native(kind, column)))
+    columns.append((LOAD_ID, LOAD_ID_TYPE, _constant_load_id(load_id, rows)))
+    return NativeBlock(rows, tuple(columns))
+
+
+def column_bytes(column: Column) -> int:
+    """How many bytes a column holds in memory."""
+    if isinstance(column, Ragged):
+        return column.offsets.nbytes + column_bytes(column.values)
+    if isinstance(column, Nullable):
+        return column.valid.nbytes + column_bytes(column.values)
+    if isinstance(column, Struct):
+        return sum(column_bytes(part) for part in column.fields)
+    return column.nbytes
+
+
+def block_bytes(block: ColumnBlock) -> int:
+    """How many bytes a block's columns hold in memory."""
+    columns: Sequence[Any] = tuple(block.columns.values())
+    return sum(column_bytes(column) for column in columns)
+
+
+def _constant_load_id(load_id: int, rows: int) -> bytes:
+    """The load_id's column: a dictionary of one key, and a zero index for each row.
+
+    Source: ClickHouse, SerializationLowCardinality (version, flags, keys, indexes).
+    """
+    head = struct.pack("<QQQQQ", KEYS_VERSION, OWN_KEYS, 1, load_id, rows)
+    return head + np.zeros(rows, np.uint8).tobytes()
