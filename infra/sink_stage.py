@@ -1,0 +1,115 @@
+"""Data topics in, complete loads out: the sink stage, embedded."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from infra.queues import ByteQueue
+from infra.stages import Counts
+from schemas.codec import decode_block_segment, decode_event_segment, decode_log_segment
+from schemas.segments import Envelope, LogSegment, SegmentName
+from sinks.batcher import Batch, Batcher
+from sinks.ledger import LedgerRow
+from sinks.writer import Segment, Writer
+
+FAILURES_TABLE = "decode_failures"
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What the sink remembers of a segment until it is durable."""
+
+    name: SegmentName
+    """Its name."""
+    observed_at_ms: int
+    """When the node had shown its last block, unix milliseconds."""
+
+
+class SinkStage:
+    """Writes segments as loads; `apply` and `idle` are called by one thread.
+
+    Parameters
+    ----------
+    source
+        Where the envelopes come from; told when they are durable.
+    writer, batcher
+        Of that thread.
+    durable
+        Names of segments that have an accepted load: they are dropped when they come again.
+    announce
+        Takes the ledger rows of each load.
+    clock
+        Seconds of a steady clock.
+    """
+
+    def __init__(
+        self,
+        source: ByteQueue,
+        writer: Writer,
+        batcher: Batcher[Arrival],
+        durable: set[SegmentName],
+        announce: Callable[[Sequence[LedgerRow]], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._source = source
+        self._writer = writer
+        self._batcher = batcher
+        self._durable = durable
+        self._announce = announce
+        self._clock = clock
+        self.hurry = threading.Event()
+        """Set while nothing more is coming: what waits is written at once."""
+        self.counts = Counts()
+        self.loads = 0
+        self.decode_failures = 0
+
+    def apply(self, envelope: Envelope) -> None:
+        """Take one segment; write the batches that are full because of it."""
+        segment = decode_segment(envelope)
+        if segment.name in self._durable:
+            self._source.done()
+            return
+        arrival = Arrival(segment.name, segment.observed_at_ms)
+        for batch in self._batcher.add(segment, arrival, self._clock()):
+            self._write(batch)
+
+    def idle(self) -> None:
+        """Write the batches that have waited long enough."""
+        hurry = self.hurry.is_set() and self._source.bytes_waiting == 0
+        for batch in self._batcher.flush() if hurry else self._batcher.due(self._clock()):
+            self._write(batch)
+
+    def forget(self, names: Sequence[SegmentName]) -> None:
+        """Take these segments again when they come: their loads do not count."""
+        self._durable.difference_update(names)
+
+    def _write(self, batch: Batch[Arrival]) -> None:
+        load = self._writer.write(batch.segments)
+        self._durable.update(arrival.name for arrival in batch.tokens)
+        self._announce(load.ledger)
+        self.loads += 1
+        for segment in batch.segments:
+            if isinstance(segment, LogSegment):
+                self.counts.blocks += segment.headers.rows
+                self.counts.logs += segment.logs.rows
+        if load.stream == "events":
+            self.decode_failures += sum(row.manifest()[FAILURES_TABLE][0] for row in load.ledger)
+        self._source.done(len(batch.segments))
+
+
+def decode_segment(envelope: Envelope) -> Segment:
+    """The segment of a data topic's envelope, by the schema that its header names.
+
+    Raises
+    ------
+    UnknownMessage
+        If the bytes are something else.
+    """
+    schema = envelope.headers["schema"]
+    if schema == "BlockSegment":
+        return decode_block_segment(envelope.value)
+    if schema == "LogSegment":
+        return decode_log_segment(envelope.value)
+    return decode_event_segment(envelope.value)
