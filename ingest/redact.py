@@ -52,7 +52,7 @@ class EndpointUrl:
             Longest text returned.
         """
         for secret in self.secrets:
-            text = text.replace(secret, "…")
+            text = re.sub(re.escape(secret), "…", text, flags=re.IGNORECASE)
         text = re.sub(r"\b(?:https?|wss?)://\S+", "<url>", text)
         text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
         return text if len(text) <= chars_max else text[: chars_max - 1] + "…"
@@ -119,7 +119,7 @@ def redact_url(url: str) -> str:
 
 
 def _looks_like_key(label: str) -> bool:
-    return len(label) >= 16 and bool(re.fullmatch(r"[0-9a-f]+", label))
+    return len(label) >= 16 and "-" not in label and any(c.isdigit() for c in label)
 
 
 def _secrets(url: str) -> set[str]:

@@ -240,37 +240,34 @@ class RpcClient:
         raise failure
 
     def _many(self, answer: _Answer, method: str, calls: int) -> list[_Reply]:
+        """The reply objects of an answer to a batch; raises where it was refused as a whole."""
+        self._refuse_status(answer, method, calls)
         if answer.body.lstrip()[:1] != b"[":
-            reply = self._single_for_batch(answer, method, calls)
-            outcome = self._outcome(reply, method, calls, answer)
-            if isinstance(outcome, CallFailed) and calls > 1:
-                outcome = BatchRefused(endpoint=self.url.name, calls=calls, method=method)
-            if isinstance(outcome, HeadraceError):
-                raise outcome
-            raise ReplyMismatched(
-                endpoint=self.url.name, method=method, reason="one reply came for a batch"
-            )
+            raise self._batch_refusal(self._single(answer, method), answer, method, calls)
         try:
             replies = _replies.decode(answer.body)
         except (msgspec.DecodeError, UnicodeDecodeError):
             failure = self._not_json(answer, method)
         else:
-            if len(replies) == 1 and replies[0].id is None and replies[0].error:
-                outcome = self._outcome(replies[0], method, calls, answer)
-                raise (
-                    outcome
-                    if isinstance(outcome, HeadraceError)
-                    else self._not_json(answer, method)
-                )
-            return replies
+            if len(replies) != 1 or replies[0].id is not None or not replies[0].error:
+                return replies
+            failure = self._batch_refusal(replies[0], answer, method, calls)
         raise failure
 
-    def _single_for_batch(self, answer: _Answer, method: str, calls: int) -> _Reply:
-        self._refuse_status(answer, method, calls)
-        reply = self._single(answer, method)
+    def _batch_refusal(
+        self, reply: _Reply | None, answer: _Answer, method: str, calls: int
+    ) -> HeadraceError:
+        """What a single reply to a whole batch means."""
         if reply is None or not (reply.error or reply.result):
-            raise self._not_json(answer, method)
-        return reply
+            return self._not_json(answer, method)
+        outcome = self._outcome(reply, method, calls, answer)
+        if isinstance(outcome, CallFailed) and calls > 1:
+            return BatchRefused(endpoint=self.url.name, calls=calls, method=method)
+        if isinstance(outcome, HeadraceError):
+            return outcome
+        return ReplyMismatched(
+            endpoint=self.url.name, method=method, reason="one reply came for a batch"
+        )
 
     def _refuse_status(self, answer: _Answer, method: str, calls: int) -> None:
         """Raise for an HTTP status that is an error, unless the body says more in JSON-RPC."""
@@ -289,7 +286,10 @@ class RpcClient:
         raise RequestRefused(**who, status=status)
 
     def _says_more(self, answer: _Answer) -> bool:
+        """Whether the body is a JSON-RPC error, or replies to a batch."""
         try:
+            if answer.body.lstrip()[:1] == b"[":
+                return bool(_replies.decode(answer.body))
             reply = _reply.decode(answer.body)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return False
