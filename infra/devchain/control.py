@@ -121,5 +121,5 @@ def control(controlled: Controlled, method: str, params: Params) -> bytes:
     """
     try:
         return msgspec.json.encode(CONTROLS[method](controlled, params))
-    except (ValueError, TypeError, IndexError) as wrong:
+    except (ValueError, TypeError, LookupError, AttributeError) as wrong:
         raise Refusal(INVALID_PARAMS, f"invalid argument: {wrong}") from wrong

@@ -15,7 +15,7 @@ TRANSPORT_KINDS = frozenset(
 )
 """Faults of the whole HTTP answer or WebSocket message."""
 VIEW_KINDS = frozenset({"lagging_head", "frozen", "other_chain"})
-"""Faults of what the endpoint believes the chain to be."""
+"""Faults of what the endpoint believes the chain to be: for every method, until cleared."""
 ANSWER_KINDS = frozenset(
     {"rpc_error", "no_finality_tags", "null_block", "null_receipts", "empty_logs", "other_receipts"}
 )

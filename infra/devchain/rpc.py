@@ -64,9 +64,9 @@ class Endpoint:
     limits: Limits = field(default_factory=Limits)
     _frozen: dict[int, ChainView] = field(default_factory=dict)
 
-    def view(self) -> ChainView:
-        """The chain as this endpoint believes it to be."""
-        view = self.chain.view
+    def view(self, now: ChainView | None = None) -> ChainView:
+        """The chain as this endpoint believes it to be, now or when it was as given."""
+        view = self.chain.view if now is None else now
         if not self.faults.any_active():
             return view
         if frozen := self.faults.standing("frozen"):
@@ -112,7 +112,7 @@ class Endpoint:
     def _answer(self, answering: Answering, params: Params) -> bytes:
         try:
             return answering(self, params)
-        except (ValueError, TypeError, IndexError, AttributeError) as wrong:
+        except (ValueError, TypeError, LookupError, AttributeError) as wrong:
             raise Refusal(INVALID_PARAMS, f"invalid argument: {wrong}") from wrong
 
     def _instead(self, method: str, params: Params, number: int, fault: Fault) -> bytes | None:

@@ -25,11 +25,12 @@ from infra.devchain.rpc import (
     failure,
     success,
 )
-from infra.devchain.served import Served
+from infra.devchain.served import ChainView, Served
 from infra.devchain.sessions import Session
 
 HOST = "127.0.0.1"
-BODY_BYTES_MAX = 1 << 26
+STOP_SECONDS_MAX = 0.2
+"""How long requests may go on when the server stops."""
 _GIANT_CHUNK = b"0" * (1 << 20)
 _HTML = b"<!DOCTYPE html><html><body><h1>502 Bad Gateway</h1></body></html>"
 _PARSE_ERROR = Refusal(-32700, "parse error")
@@ -49,10 +50,12 @@ class _Port:
 
     async def start(self, port: int) -> None:
         """Listen; port 0 takes a free one."""
-        listening = web.Server(self._serve)
-        self._runner = web.ServerRunner(listening, handle_signals=False, access_log=None)
+        listening = web.Server(self._serve, access_log=None)
+        self._runner = web.ServerRunner(
+            listening, handle_signals=False, shutdown_timeout=STOP_SECONDS_MAX
+        )
         await self._runner.setup()
-        await web.TCPSite(self._runner, HOST, port, shutdown_timeout=0.2).start()
+        await web.TCPSite(self._runner, HOST, port).start()
         self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
@@ -234,13 +237,14 @@ class DevchainServer:
             self._miner = asyncio.create_task(_mine(self.chain, seconds))
 
     def _changed(self, _: Change) -> None:
+        # The view is taken here: later ones would hide heads that came and went meanwhile.
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._push)
+            self._loop.call_soon_threadsafe(self._push, self._served.view)
 
-    def _push(self) -> None:
+    def _push(self, now: ChainView) -> None:
         for port in self._ports:
             for session in tuple(port.sessions):
-                session.changed()
+                session.changed(now)
 
 
 async def _mine(chain: Chain, seconds: float) -> None:

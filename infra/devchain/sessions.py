@@ -52,10 +52,10 @@ class Session:
         """End the connection."""
         await self._socket.close()
 
-    def changed(self) -> None:
+    def changed(self, now: ChainView) -> None:
         """Push the heads that are new since the last push."""
+        view = self._endpoint.view(now)
         for subscription, seen in self._seen.items():
-            view = self._endpoint.view()
             heads = _new_heads(seen, view)
             self._seen[subscription] = view
             for head in heads:
