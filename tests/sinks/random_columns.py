@@ -38,6 +38,11 @@ def random_column(kind: Kind, rows: int, rng: np.random.Generator, longest: int 
     if kind.shape == "nullable":
         valid = rng.integers(0, 2, rows).astype(np.bool_)
         values: Any = random_column(kind.children[0], rows, rng, longest)
+        if isinstance(values, Ragged):
+            lengths = np.where(valid, np.diff(values.offsets), 0)
+            offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+            return Nullable(valid, Ragged(offsets, values.values[: int(offsets[-1])]))
+        values[~valid] = 0
         return Nullable(valid, values)
     return Struct(tuple(random_column(child, rows, rng, longest) for child in kind.children))
 
