@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from processors.abi_words import WordReader, word_reader
+from processors.abi_words import Word, clear_words, word_of
 from schemas.abi import AbiType, EventAbi, parse_type
 from schemas.columns import ColumnBlock
 from schemas.contracts import Contract, Factory
@@ -48,10 +48,12 @@ class Layout:
     """The parameters' columns."""
     kinds: tuple[str, ...]
     """The kinds of the parameters as decoded, before a batch becomes rows."""
-    topics: tuple[tuple[int, str, WordReader], ...]
-    """(position of the parameter, the logs' column that holds it, its reader)."""
-    words: tuple[tuple[int, WordReader], ...]
-    """(position, reader) of the parameters in the data, where every one of them is a word."""
+    topics: tuple[tuple[int, Word], ...]
+    """(position, word) of the parameters that topic1, topic2 and so on hold."""
+    words: tuple[tuple[int, Word], ...]
+    """(position, word) of the parameters in the data, where every one of them is a word."""
+    clear: npt.NDArray[np.uint64]
+    """uint64[4 * words]: the bits of the words in the data that must be 0."""
     tails: tuple[tuple[int, AbiType], ...]
     """(position, type) of the parameters in the data, where any is not."""
     head_bytes: int
@@ -141,6 +143,11 @@ class Layouts:
     empty_blocks: tuple[ColumnBlock, ...]
     """A block of no rows for each table."""
 
+    @property
+    def known_topic0(self) -> tuple[bytes, ...]:
+        """Every topic0 that is declared: what a source of logs alone has to ask for."""
+        return tuple(row.tobytes() for row in self.topic0)
+
 
 def build_layouts(
     contracts: Sequence[Contract] = (), packs: Sequence[EventTable] | None = None
@@ -202,17 +209,16 @@ def _layout(position: int, declared: EventTable, event: EventAbi) -> Layout:
     topics = [(i, p) for i, p in enumerate(event.parameters) if p.indexed]
     body = [(i, p.type) for i, p in enumerate(event.parameters) if not p.indexed]
     flat = all(abi_type.is_word for _, abi_type in body)
+    words = tuple((i, word_of(abi_type)) for i, abi_type in body) if flat else ()
     return Layout(
         position,
         f"{declared.table.name}: {event.text}",
         event,
         tuple(column.name for column in columns),
         tuple(parameter.kind_text for parameter in event.parameters),
-        tuple(
-            (i, f"topic{number}", word_reader(p.type if p.type.is_word else _HASH))
-            for number, (i, p) in enumerate(topics, 1)
-        ),
-        tuple((i, word_reader(abi_type)) for i, abi_type in body) if flat else (),
+        tuple((i, word_of(p.type if p.type.is_word else _HASH)) for i, p in topics),
+        words,
+        clear_words(tuple(word.clear for _, word in words)),
         () if flat else tuple(body),
         sum(abi_type.head_bytes for _, abi_type in body),
         tuple(i for i, p in enumerate(event.parameters) if p.name in declared.batch),

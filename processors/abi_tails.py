@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from processors.abi_words import Positions, take_bytes, word_reader
+from processors.abi_words import Positions, take_bytes, word_of
 from schemas.abi import AbiType
 from schemas.columns import Bytes, Column, Ragged, Struct
 
@@ -147,10 +147,11 @@ class Tails:
         if abi_type.base == "array":
             counts = np.full(len(rows), abi_type.length or 0)
             return self._elements(abi_type.children[0], self._spared(counts, rows), head, rows)
-        values, bad = word_reader(abi_type)(self._words(head, rows))
-        if bad is not None:
-            self._refuse(rows[bad], Reason.VALUE)
-        return values
+        word, words = word_of(abi_type), self._words(head, rows)
+        wrong = word.wrong(words)
+        if wrong is not None:
+            self._refuse(rows[wrong], Reason.VALUE)
+        return word.read(words)
 
     def _dynamic_tuple(self, abi_type: AbiType, at: Positions, rows: Positions) -> Column:
         members = abi_type.children

@@ -1,4 +1,4 @@
-"""32-byte ABI words in, typed columns out, with a mask of the words that are no such value.
+"""32-byte ABI words in, typed columns out; apart from them, which words are no such value.
 
 A word holds a value only if every bit beyond it is what its type asks for: zero, or the sign.
 Source: Solidity documentation, "Contract ABI Specification", strict mode.
@@ -7,6 +7,7 @@ Source: Solidity documentation, "Contract ABI Specification", strict mode.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -18,8 +19,77 @@ from schemas.columns import Bytes
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Positions: TypeAlias = npt.NDArray[np.int64]
-WordReader: TypeAlias = Callable[[Bytes], tuple[npt.NDArray[Any], Mask | None]]
-"""uint8[n, 32] → the column, and True where a word is no value of the type (None: nowhere)."""
+
+_NATIVE_BITS = (8, 16, 32, 64)
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """How words of a type are read and checked; uint8[n, 32] goes in."""
+
+    read: Callable[[Bytes], npt.NDArray[Any]]
+    """The column; words that are no values of the type give anything."""
+    clear: int
+    """The bits that must be 0 in the word as a little-endian number; 0 where none must be."""
+    sign_at: int | None
+    """The byte whose top bit every byte before it must repeat; None where there is no such."""
+
+    def wrong(self, words: Bytes) -> Mask | None:
+        """bool[n]: which words are no values of the type; None where all are (the cheap case)."""
+        if self.sign_at is not None:
+            sign = (words[:, self.sign_at].view(np.int8) >> 7).view(np.uint8)
+            extra: npt.NDArray[Any] = words[:, : self.sign_at] ^ sign[:, None]
+        elif self.clear:
+            extra = words.view("<u8") & clear_words((self.clear,))
+        else:
+            return None
+        if not extra.any():
+            return None
+        found: Mask = extra.any(axis=1)
+        return found
+
+
+@cache
+def clear_words(masks: tuple[int, ...]) -> npt.NDArray[np.uint64]:
+    """uint64[4 * n]: the bits of n consecutive words that must be 0."""
+    return np.frombuffer(b"".join(mask.to_bytes(32, "little") for mask in masks), "<u8")
+
+
+@cache
+def word_of(abi_type: AbiType) -> Word:
+    """How values of a type that is one word are read and checked."""
+    width = abi_type.width
+    if abi_type.base == "address":
+        return Word(lambda words: np.ascontiguousarray(words[:, 12:]), _bytes_set(0, 12), None)
+    if abi_type.base == "bool":
+        but_lowest = _bytes_set(0, 31) | 0xFE << 248
+        return Word(lambda words: np.ascontiguousarray(words[:, 31]), but_lowest, None)
+    if abi_type.base == "bytesN":
+        return Word(
+            lambda words: np.ascontiguousarray(words[:, :width]), _bytes_set(width, 32), None
+        )
+    spare = 32 - width // 8
+    native = next((bits for bits in _NATIVE_BITS if width <= bits), None)
+    if abi_type.base == "uint":
+        read = _little_endian if native is None else _native_reader(f"<u{native // 8}")
+        return Word(read, _bytes_set(0, spare), None)
+    read = _little_endian if native is None else _native_reader(f"<i{native // 8}")
+    return Word(read, 0, spare or None)
+
+
+def _bytes_set(start: int, end: int) -> int:
+    """Bytes `start` to `end` of a word, all bits set, as a little-endian number."""
+    return (1 << 8 * end) - (1 << 8 * start)
+
+
+def _little_endian(words: Bytes) -> Bytes:
+    turned: Bytes = words.view(">u8")[:, ::-1].astype("<u8").view(np.uint8)
+    return turned
+
+
+def _native_reader(dtype: str) -> Callable[[Bytes], npt.NDArray[Any]]:
+    """The low bytes of the word, which hold the two's complement of every value that fits."""
+    return lambda words: words.view(">i8")[:, 3].astype(dtype)
 
 
 def take_bytes(buffer: Bytes, positions: Positions, width: int) -> Bytes:
@@ -28,82 +98,3 @@ def take_bytes(buffer: Bytes, positions: Positions, width: int) -> Bytes:
         return np.empty((0, width), np.uint8)
     windows = np.ndarray((len(buffer) - width + 1,), f"V{width}", buffer, 0, (1,))
     return windows[positions].view(np.uint8).reshape(-1, width)
-
-
-@cache
-def word_reader(abi_type: AbiType) -> WordReader:
-    """The reader of a type that is one word."""
-    if abi_type.base == "address":
-        return _address
-    if abi_type.base == "bool":
-        return _bool
-    if abi_type.base == "bytesN":
-        return _bytes_reader(abi_type.width)
-    if abi_type.base == "uint":
-        return _uint_reader(abi_type.width)
-    return _int_reader(abi_type.width)
-
-
-def _rows_set(part: npt.NDArray[Any]) -> Mask | None:
-    """Rows of `part` with any bit set, None where there are none (the usual, and cheap, case)."""
-    if not part.any():
-        return None
-    mask: Mask = part.any(axis=1)
-    return mask
-
-
-def _address(words: Bytes) -> tuple[npt.NDArray[Any], Mask | None]:
-    clean = not (words.view("<u8")[:, 0].any() or words.view("<u4")[:, 2].any())
-    bad = None if clean else _rows_set(words[:, :12])
-    return np.ascontiguousarray(words[:, 12:]), bad
-
-
-def _bool(words: Bytes) -> tuple[npt.NDArray[Any], Mask | None]:
-    values = np.ascontiguousarray(words[:, 31])
-    if (values > 1).any() or words[:, :31].any():
-        return values, (values > 1) | words[:, :31].any(axis=1)
-    return values, None
-
-
-def _bytes_reader(width: int) -> WordReader:
-    def read(words: Bytes) -> tuple[npt.NDArray[Any], Mask | None]:
-        bad = None if width == 32 else _rows_set(words[:, width:])
-        return np.ascontiguousarray(words[:, :width]), bad
-
-    return read
-
-
-def _little_endian(words: Bytes) -> Bytes:
-    turned: Bytes = words.view(">u8")[:, ::-1].astype("<u8").view(np.uint8)
-    return turned
-
-
-def _uint_reader(bits: int) -> WordReader:
-    spare = 32 - bits // 8
-    native = next((size for size in (8, 16, 32, 64) if bits <= size), None)
-
-    def read(words: Bytes) -> tuple[npt.NDArray[Any], Mask | None]:
-        if native is None:
-            if spare == 0:
-                return _little_endian(words), None
-            high = words[:, :spare] if spare % 8 else words.view("<u8")[:, : spare // 8]
-            return _little_endian(words), _rows_set(high)
-        return words.view(">u8")[:, 3].astype(f"<u{native // 8}"), _rows_set(words[:, :spare])
-
-    return read
-
-
-def _int_reader(bits: int) -> WordReader:
-    spare = 32 - bits // 8
-    native = next((size for size in (8, 16, 32, 64) if bits <= size), None)
-
-    def read(words: Bytes) -> tuple[npt.NDArray[Any], Mask | None]:
-        bad = None
-        if spare:
-            sign = (words[:, spare].view(np.int8) >> 7).view(np.uint8)
-            bad = _rows_set(words[:, :spare] ^ sign[:, None])
-        if native is None:
-            return _little_endian(words), bad
-        return words.view(">i8")[:, 3].astype(f"<i{native // 8}"), bad
-
-    return read

@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from processors.abi import Claim, Group, Rows
 from processors.abi_tails import EXPANSION_MAX, Reason
-from schemas.columns import Bytes, Column, ColumnBlock, Ragged, from_python, take
+from processors.decode_layout import Codes, OrderedLogs
+from schemas.columns import Column, ColumnBlock, Ragged, from_python, take
 from schemas.events import DECODE_FAILURES
 from schemas.kinds import parse_kind
 from schemas.tables import LOG_POSITION
-
-LOG_COLUMNS = tuple(spec.name for spec in LOG_POSITION)
-"""The columns that an event's row copies from its log, before sub_index and address."""
-
-Codes: TypeAlias = npt.NDArray[np.int16]
-"""Per log: 0, or ``parameter * 16 + Reason``."""
-
-
-@dataclass(frozen=True, slots=True)
-class OpenLogs:
-    """The logs of a segment, opened for decoding."""
-
-    columns: dict[str, Any]
-    """The logs' columns."""
-    buffer: Bytes
-    """The data of all logs, one after the other."""
-    offsets: Rows
-    """Where each log's data begins, and the last one's ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,39 +24,34 @@ class Refusal:
     claim: Claim
     """The claim; the codes speak of its last layout."""
     logs: Rows
-    """The logs, as positions in the segment."""
+    """The logs, as places in group order."""
     codes: Codes
     """Why."""
 
 
-def open_logs(logs: ColumnBlock) -> OpenLogs:
-    """The columns of the table ``logs``, with the data's bytes at hand."""
-    data: Any = logs.columns["data"]
-    return OpenLogs(logs.columns, data.values, data.offsets)
-
-
-def failure_rows(refusals: list[Refusal], logs: OpenLogs) -> ColumnBlock:
+def failure_rows(refusals: list[Refusal], logs: OrderedLogs, topic0: Column) -> ColumnBlock:
     """A row of ``decode_failures`` for each refused log: its first refusal."""
     found: dict[int, tuple[Refusal, int]] = {}
     for refusal in refusals:
         for log, code in zip(refusal.logs.tolist(), refusal.codes.tolist(), strict=True):
             found.setdefault(log, (refusal, code))
-    rows = np.array(sorted(found), np.int64)
-    sizes = logs.offsets[rows + 1] - logs.offsets[rows]
-    told = [(*found[row], size) for row, size in zip(rows.tolist(), sizes.tolist(), strict=True)]
+    unsorted = np.array(list(found), np.int64)
+    picked = unsorted[logs.order[unsorted].argsort()]
+    sizes = logs.ends[picked] - logs.starts[picked]
+    told = [(*found[log], size) for log, size in zip(picked.tolist(), sizes.tolist(), strict=True)]
     labels = [_label(refusal.claim, code) for refusal, code, _ in told]
     counts = [refusal.group.topic_count for refusal, _, _ in told]
     columns: dict[str, Column] = {
-        name: np.take(logs.columns[name], rows, axis=0) for name in LOG_COLUMNS
+        spec.name: logs.columns[spec.name][picked] for spec in LOG_POSITION
     }
-    columns["sub_index"] = np.zeros(len(rows), np.uint32)
-    columns["address"] = np.take(logs.columns["address"], rows, axis=0)
-    columns["topic0"] = take(parse_kind("?bytes32"), logs.columns["topic0"], rows)
+    columns["sub_index"] = np.zeros(len(picked), np.uint32)
+    columns["address"] = logs.columns["address"][picked]
+    columns["topic0"] = take(parse_kind("?bytes32"), topic0, logs.order[picked])
     columns["topic_count"] = np.array(counts, np.uint8)
     columns["data_bytes"] = sizes.astype(np.uint32)
     columns["layout"] = _strings(labels)
     columns["reason"] = _strings([_reason(*entry) for entry in told])
-    return ColumnBlock(DECODE_FAILURES.name, len(rows), columns)
+    return ColumnBlock(DECODE_FAILURES.name, len(picked), columns)
 
 
 def _strings(values: list[str]) -> Ragged:
