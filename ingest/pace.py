@@ -13,8 +13,12 @@ RATE_WINDOW_SECONDS = 1.0
 """The calls of this long are counted when a refusal teaches the rate."""
 RATE_KEPT = 0.7
 """Share of the refused rate that is tried next."""
-RATE_GROWTH = 1.02
-"""Growth of a learnt rate at each success."""
+RATE_GROWTH = 0.02
+"""Share by which a learnt rate grows at each success."""
+RATE_GROWTH_MIN = 0.2
+"""Calls a second by which it grows at least."""
+RATE_MIN = 2.0
+"""Calls a second below which no rate is learnt: no provider allows fewer."""
 RATE_FORGET = 8.0
 """A learnt rate that has grown by this factor without a refusal is dropped."""
 CUT_SECONDS = 1.0
@@ -68,12 +72,12 @@ class Pace:
 
     def succeed(self) -> None:
         """A request was answered."""
-        if self.in_flight >= int(self.limit):
+        if self.in_flight > self.limit / 2:
             self.limit = min(float(self.concurrency_max), self.limit + 1.0 / self.limit)
         self.in_flight -= 1
         self.failures_in_row = 0
         if self.calls_per_second is not None:
-            self.calls_per_second *= RATE_GROWTH
+            self.calls_per_second += max(RATE_GROWTH_MIN, RATE_GROWTH * self.calls_per_second)
             if self.calls_per_second > self._learnt_rate * RATE_FORGET:
                 self.calls_per_second, self._next_at = None, 0.0
 
@@ -88,7 +92,7 @@ class Pace:
         observed = max(1.0, calls / RATE_WINDOW_SECONDS)
         current = self.calls_per_second
         self._learnt_rate = max(
-            0.5, RATE_KEPT * (observed if current is None else min(observed, current))
+            RATE_MIN, RATE_KEPT * (observed if current is None else min(observed, current))
         )
         self.calls_per_second = self._learnt_rate
 
