@@ -7,6 +7,7 @@ they came.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,7 +142,7 @@ def _check_headers(blocks: ColumnBlock, report: _Report) -> None:
 
 def _check_transactions(blocks: ColumnBlock, transactions: ColumnBlock, report: _Report) -> None:
     ranges = row_ranges(blocks, transactions)
-    _check_positions(transactions, "transaction_index", ranges, report)
+    _check_positions(transactions, "transaction_index", ranges, report, range(blocks.rows))
     _check_counts(blocks, "transaction_count", ranges, report)
     encoded = encode_transactions(transactions)
     hashes = rows_of(transactions.columns["transaction_hash"])
@@ -161,7 +162,8 @@ def _check_receipts(
     blocks: ColumnBlock, transactions: ColumnBlock, logs: ColumnBlock, report: _Report
 ) -> None:
     ranges, log_ranges = row_ranges(blocks, transactions), row_ranges(blocks, logs)
-    _check_positions(logs, "log_index", log_ranges, report)
+    proven = [row for row in range(blocks.rows) if report.level(row) >= Verification.receipts]
+    _check_positions(logs, "log_index", log_ranges, report, proven)
     _check_counts(blocks, "log_count", log_ranges, report)
     owners = _owners(ranges, log_ranges, logs)
     stray = _stray(transactions, logs, owners)
@@ -169,10 +171,8 @@ def _check_receipts(
     stated: Any = transactions.columns["log_count"]
     short = counted != stated.values
     sound = []
-    for row, (start, stop) in enumerate(ranges):
-        first, last = log_ranges[row]
-        if report.level(row) < Verification.receipts:
-            continue
+    for row in proven:
+        (start, stop), (first, last) = ranges[row], log_ranges[row]
         if stray[first:last].any():
             report.add(row, "a log names a transaction that is not the one at its index")
         if short[start:stop].any() or (owners[first:last] < 0).any():
@@ -206,7 +206,7 @@ def _check_receipt_roots(
 
 def _check_withdrawals(blocks: ColumnBlock, withdrawals: ColumnBlock, report: _Report) -> None:
     ranges = row_ranges(blocks, withdrawals)
-    _check_positions(withdrawals, "position", ranges, report)
+    _check_positions(withdrawals, "position", ranges, report, range(blocks.rows))
     expected: Any = blocks.columns["withdrawals_root"]
     roots = rows_of(expected.values)
     for row, computed in enumerate(withdrawal_roots(withdrawals, ranges)):
@@ -218,10 +218,13 @@ def _check_withdrawals(blocks: ColumnBlock, withdrawals: ColumnBlock, report: _R
             report.add(row, "its withdrawals do not have the root of the header")
 
 
-def _check_positions(table: ColumnBlock, name: str, ranges: Ranges, report: _Report) -> None:
-    """Positions are 0 … n - 1 in every block, so no row is there twice and none is missing."""
+def _check_positions(
+    table: ColumnBlock, name: str, ranges: Ranges, report: _Report, of: Iterable[int]
+) -> None:
+    """Positions are 0 … n - 1 in these blocks, so no row is there twice and none is missing."""
     column: Any = table.columns[name]
-    for row, (start, stop) in enumerate(ranges):
+    for row in of:
+        start, stop = ranges[row]
         if np.any(column[start:stop] != np.arange(stop - start)):
             report.add(row, f"{table.table}: {name} does not count from 0 without gaps")
 
