@@ -132,3 +132,12 @@ class HeightNotReached(Transient):
     what = "block {to_block} is not visible after {seconds} s; the visible head is {head}"
     why = "the stages before the publisher have not delivered it yet"
     fix = "wait longer, or see `headrace status` for the stage that lags"
+
+
+class RewindUnfinished(Permanent):
+    """A rewind was cut short, and its chain was claimed before it was finished."""
+
+    code = "HR-4510"
+    what = "the rewind of {database} to block {to_block} was cut short"
+    why = "its intent is recorded, its canon row is not"
+    fix = "run `headrace rewind --to {to_block}` again: it goes on where it stopped"

@@ -430,6 +430,7 @@ class Canon:
             final,
             tuple(sorted(self.sealed)),
             self._loads_up_to(head.number),
+            any(tiling.straddles(self.floor, head.number) for tiling in self.tilings.values()),
         )
 
     def _final_at(self, head: BlockRef) -> BlockRef | None:
@@ -485,12 +486,13 @@ class Canon:
 
 def _loads(rows: Sequence[LedgerRow]) -> list[Load]:
     """Ledger rows by load, in the order in which the loads came."""
-    by_load: dict[int, list[Piece]] = {}
+    by_load: dict[int, dict[int, Piece]] = {}
     for row in rows:
         history = row.lane == "history"
         piece = Piece(row.from_block, row.to_block, row.last_hash, row.load_id, history)
-        by_load.setdefault(row.load_id, []).append(piece)
+        # A ledger row may have been written twice; it is the same fact.
+        by_load.setdefault(row.load_id, {})[row.from_block] = piece
     return [
-        Load(load_id, tuple(sorted(pieces, key=lambda piece: piece.from_block)))
+        Load(load_id, tuple(pieces[first] for first in sorted(pieces)))
         for load_id, pieces in by_load.items()
     ]

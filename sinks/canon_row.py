@@ -37,6 +37,8 @@ class CanonRow:
     """Sealed partitions."""
     loads: tuple[int, ...]
     """Visible loads of the open partitions."""
+    straddling: bool = True
+    """False if every visible load lies between floor and head."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,6 +210,20 @@ class Tiling:
         for load_id in {tile.load_id for tile in part.tiles} if part else ():
             del self.uses[load_id]
 
+    def pieces_of(self, partition: int, load_id: int) -> int:
+        """How many segments a load of an open partition holds."""
+        return len(self._open[partition].loads[load_id].pieces)
+
+    def straddles(self, floor: int, head: int) -> bool:
+        """Whether a load that begins at or below `head` holds blocks outside of floor to head."""
+        for part in self._open.values():
+            for load_id in self.uses.keys() & part.loads.keys():
+                pieces = part.loads[load_id].pieces
+                first, last = pieces[0].from_block, pieces[-1].to_block
+                if first < floor or first <= head < last:
+                    return True
+        return False
+
     def above(self, number: int) -> Mapping[int, int]:
         """How many tiles of each load begin above block `number`."""
         found: Counter[int] = Counter()

@@ -1,0 +1,359 @@
+"""Ledger rows and ForkUpdates in, rows of the table `canon` out: the shell around ``sinks.canon``.
+
+One publisher writes a chain's canon. It claims a generation, reads what its predecessors left,
+and repeats their newest row under its own generation: whatever a stale publisher still writes
+sorts lower and is never seen. Rows are coalesced under load and written at once when idle.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from schemas.chains import ChainFacts
+from schemas.errors import HeadraceError, Transient
+from schemas.errors_canon import (
+    CoreLoadMissing,
+    HeightNotReached,
+    RewindUnfinished,
+    StalePublisher,
+)
+from schemas.segments import ForkUpdate
+from sinks.canon import Canon
+from sinks.canon_row import CanonRow, CanonSettings, Change, Missing
+from sinks.canon_table import (
+    append_canon,
+    append_reorg,
+    newest_generation,
+    read_canon,
+    read_rewinds,
+)
+from sinks.connection import Connection
+from sinks.ledger import LedgerRow, read_ledger
+from sinks.manifests import open_ledger
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class PublisherSettings:
+    """Pace and bounds of the publisher."""
+
+    coalesce_seconds: float = 0.05
+    """At most one canon row in this time."""
+    poll_seconds: float | None = None
+    """How often the ledger is read for other processes' loads; None relies on `notify`."""
+    poll_overlap_seconds: float = 60.0
+    """How far back a poll reads, for sinks whose inserts finish out of order."""
+    check_seconds: float = 1.0
+    """How often a later claim and overdue segments are looked for."""
+    retry_seconds: float = 120.0
+    """How long a canon row is tried again while ClickHouse does not answer."""
+    missing_attempts_max: int = 5
+    """How often a core segment is asked for again before the publisher halts."""
+    canon: CanonSettings = field(default_factory=CanonSettings)
+    """Bounds on waiting."""
+
+
+class Publisher:
+    """Writes the canon of one chain.
+
+    Parameters
+    ----------
+    connection
+        A connection that nobody else uses.
+    database
+        The chain's database.
+    facts
+        The chain's grid.
+    streams
+        The core streams, with the content version that counts for each; None takes any.
+    floor
+        First block to show, where nothing is shown yet; a lower one than now lowers the floor.
+    settings
+        Pace and bounds.
+    on_missing
+        Called with a segment to ingest again; from the publisher's thread.
+    on_row
+        Called with each change that was written.
+    clock
+        Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        database: str,
+        facts: ChainFacts,
+        streams: Mapping[str, str | None],
+        floor: int,
+        *,
+        settings: PublisherSettings | None = None,
+        on_missing: Callable[[Missing], None] = lambda _missing: None,
+        on_row: Callable[[Change], None] = lambda _change: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.database, self.facts = database, facts
+        self.settings = settings or PublisherSettings()
+        self.generation = 0
+        self.failure: HeadraceError | None = None
+        self._connection, self._streams, self._floor = connection, dict(streams), floor
+        self._on_missing, self._on_row, self._clock = on_missing, on_row, clock
+        self._canon: Canon | None = None
+        self._lock = threading.RLock()
+        self._changed = threading.Condition()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._inbox: list[Sequence[LedgerRow] | ForkUpdate] = []
+        self._shown: CanonRow | None = None
+        self._asked: dict[tuple[str, int], int] = {}
+        self._seen: set[int] = set()
+        self._polled_to: datetime | None = None
+        self._written_at = self._checked_at = self._polled_at = 0.0
+
+    def claim(self, generation: int | None = None) -> int:
+        """Claim the chain and take up where the last publisher ended.
+
+        Parameters
+        ----------
+        generation
+            The claim; None takes the next free one, which the data directory's lock makes ours.
+
+        Returns
+        -------
+        int
+            The generation under which loads are to be written.
+
+        Raises
+        ------
+        StalePublisher
+            If another claim is as new.
+        RewindUnfinished
+            If a rewind was cut short: let a ``Rewinder`` finish it first.
+        CanonDamaged
+            If the ledger lacks a load that the canon shows.
+        HeadraceError
+            One of HR-40xx.
+        """
+        with self._lock:
+            newest = newest_generation(self._connection, self.database)
+            self.generation = newest + 1 if generation is None else generation
+            if self.generation <= newest:
+                raise StalePublisher(claimed=newest, database=self.database, ours=self.generation)
+            shown = read_canon(self._connection, self.database)
+            rewinds = read_rewinds(self._connection, self.database)
+            if rewinds and (shown is None or shown.generation < rewinds[-1].generation):
+                raise RewindUnfinished(to_block=rewinds[-1].to_block, database=self.database)
+            canon = self._canon = Canon(
+                self.facts,
+                self._streams,
+                self._floor,
+                self.generation,
+                shown=shown,
+                rewinds=rewinds,
+                settings=self.settings.canon,
+            )
+            sealed = shown.sealed if shown else ()
+            rows = open_ledger(self._connection, self.database, self.facts, sealed)
+            self._seen.update(row.load_id for row in rows)
+            self._polled_to = max((r.inserted_at for r in rows if r.inserted_at), default=None)
+            if shown is None:
+                canon.add(rows)
+            else:
+                canon.restore(rows)
+            fence = canon.claim()
+            if fence is not None:
+                self._append(Change(fence, None))
+            self._publish(force=True)
+        return self.generation
+
+    def notify(self, rows: Sequence[LedgerRow]) -> None:
+        """Hear of complete loads: all ledger rows of each. From any thread."""
+        with self._changed:
+            self._inbox.append(rows)
+        self._wake.set()
+
+    def apply_fork(self, update: ForkUpdate) -> None:
+        """Hear of a fork state, in order; the first is a whole snapshot. From any thread."""
+        with self._changed:
+            self._inbox.append(update)
+        self._wake.set()
+
+    def lower_floor(self, floor: int) -> None:
+        """Show blocks from `floor` on, once they are complete. From any thread."""
+        self.change(lambda canon: canon.lower_floor(floor))
+
+    def change(self, act: Callable[[Canon], T]) -> T:
+        """Run something on the state machine and write what follows from it. From any thread."""
+        with self._lock:
+            assert self._canon is not None, "claim first"
+            result = act(self._canon)
+            self._publish(force=True)
+        return result
+
+    def visible(self) -> CanonRow | None:
+        """The newest canon row that was written."""
+        return self._shown
+
+    def wait_for_height(self, number: int, timeout_seconds: float) -> CanonRow:
+        """Wait until block `number` is visible.
+
+        Raises
+        ------
+        HeightNotReached
+            If it is not in time.
+        HeadraceError
+            What made the publisher fail.
+        """
+        until = time.monotonic() + timeout_seconds
+        with self._changed:
+            while self._shown is None or self._shown.head.number < number:
+                if self.failure is not None:
+                    raise self.failure
+                left = until - time.monotonic()
+                if left <= 0:
+                    head = self._shown.head.number if self._shown else "none"
+                    raise HeightNotReached(to_block=number, seconds=timeout_seconds, head=head)
+                self._changed.wait(left)
+            return self._shown
+
+    def start(self) -> None:
+        """Work in a thread of its own until `stop`; a failure stands in `failure`."""
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what is due, and end."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def run_once(self) -> float:
+        """Take what came in, write what is due.
+
+        Returns
+        -------
+        float
+            Seconds until there is something to do again, unless something comes in before.
+
+        Raises
+        ------
+        StalePublisher, CoreLoadMissing
+        HeadraceError
+            One of HR-40xx.
+        """
+        with self._lock:
+            assert self._canon is not None, "claim first"
+            self._take_inbox(self._canon)
+            now = self._clock()
+            poll = self.settings.poll_seconds
+            if poll is not None and now - self._polled_at >= poll:
+                self._polled_at = now
+                self._poll(self._canon)
+            if now - self._checked_at >= self.settings.check_seconds:
+                self._checked_at = now
+                self._check(self._canon)
+            wait = self._publish(force=False)
+        return min(wait, self.settings.check_seconds, poll or self.settings.check_seconds)
+
+    def _run(self) -> None:
+        answered = time.monotonic()
+        while True:
+            self._wake.clear()
+            try:
+                wait = self.run_once()
+                if self._stopping.is_set():
+                    with self._lock:
+                        self._publish(force=True)
+                    return
+                answered = time.monotonic()
+            except HeadraceError as error:
+                patient = time.monotonic() - answered < self.settings.retry_seconds
+                if not (isinstance(error, Transient) and patient) or self._stopping.is_set():
+                    with self._changed:
+                        self.failure = error
+                        self._changed.notify_all()
+                    return
+                wait = 0.2
+            self._wake.wait(wait)
+
+    def _take_inbox(self, canon: Canon) -> None:
+        with self._changed:
+            inbox, self._inbox = self._inbox, []
+        for came in inbox:
+            if isinstance(came, ForkUpdate):
+                canon.apply_fork(came, self._now_ms())
+            else:
+                new = [row for row in came if row.load_id not in self._seen]
+                self._seen.update(row.load_id for row in new)
+                canon.add(new)
+
+    def _poll(self, canon: Canon) -> None:
+        """Take the loads that others wrote."""
+        overlap = timedelta(seconds=self.settings.poll_overlap_seconds)
+        since = self._polled_to - overlap if self._polled_to else None
+        rows = read_ledger(self._connection, self.database, since=since)
+        if not rows:
+            return
+        self._polled_to = max(row.inserted_at for row in rows if row.inserted_at)
+        canon.add([row for row in rows if row.load_id not in self._seen])
+        # Whatever is older than the overlap is never read again.
+        self._seen = {row.load_id for row in rows}
+
+    def _check(self, canon: Canon) -> None:
+        """Look for a later claim and for segments that do not come."""
+        newest = int(self._connection.value(f"SELECT max(generation) FROM {self.database}.canon"))
+        if newest > self.generation:
+            raise StalePublisher(claimed=newest, database=self.database, ours=self.generation)
+        for missing in canon.take_missing(self._now_ms()):
+            key = (missing.stream, missing.from_block)
+            attempts = self._asked[key] = self._asked.get(key, 0) + 1
+            if attempts > self.settings.missing_attempts_max:
+                segment = f"{missing.from_block}-{missing.to_block}"
+                raise CoreLoadMissing(segment=segment, stream=missing.stream, attempts=attempts - 1)
+            self._on_missing(missing)
+
+    def _publish(self, *, force: bool) -> float:
+        """Write the canon row that is due; the seconds until one may be."""
+        canon, now = self._canon, self._clock()
+        assert canon is not None
+        wait = self._written_at + self.settings.coalesce_seconds - now
+        if wait > 0 and not force:
+            return wait
+        change = canon.step(self._now_ms())
+        if change is not None:
+            self._append(change)
+            visible = change.row.head.number
+            self._asked = {key: n for key, n in self._asked.items() if key[1] > visible}
+        return self.settings.check_seconds
+
+    def _append(self, change: Change) -> None:
+        """Write a row, again and again while ClickHouse does not answer."""
+        until = time.monotonic() + self.settings.retry_seconds
+        pause = 0.05
+        while True:
+            at = datetime.fromtimestamp(self._clock(), UTC)
+            try:
+                if change.reorg is not None:
+                    append_reorg(self._connection, self.database, change.row, change.reorg, at)
+                append_canon(self._connection, self.database, change.row, at)
+                break
+            except Transient:
+                if time.monotonic() >= until or self._stopping.wait(pause):
+                    raise
+                pause = min(2 * pause, 2.0)
+        self._written_at = self._clock()
+        with self._changed:
+            self._shown = change.row
+            self._changed.notify_all()
+        self._on_row(change)
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
