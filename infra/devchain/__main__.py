@@ -35,7 +35,7 @@ async def _live(chain: Chain, pace: Pace) -> None:
     dice = random.Random(chain.spec.seed)
     mined = 0
     due = time.monotonic()
-    while pace.interval_seconds > 0:
+    while pace.interval_seconds > 0 and chain.room > pace.reorg_depth_max:
         due += pace.interval_seconds
         await asyncio.sleep(max(0.0, due - time.monotonic()))
         mined += 1

@@ -23,7 +23,9 @@ EXTRA_DATA = b"headrace devchain (synthetic)"
 
 BLOB_GAS_TARGET = 6 * BLOB_GAS
 _BLOB_FEE_FRACTION = 5_007_716
+FIRST_BASE_FEE = 12 * GWEI
 _GAS_LIMIT_MIN = 2_000_000
+_LIST_BASE = 0xC0
 _BLOOM_PREFIX = bytes_prefix(256)
 
 
@@ -135,39 +137,56 @@ def seal_block(
     -------
     Block
     """
-    base_fee = next_base_fee(parent.header) if parent else 12 * GWEI
-    excess = _next_excess(parent.header) if parent else 0
-    draft = Envelopes(rules.chain_id, base_fee, gas_scale_percent(base_fee), state, planned.writes)
-    for plan, entropy in zip(planned.plans, planned.entropies, strict=True):
-        draft.add(plan, entropy)
-    bodies = [encode_withdrawal(withdrawal) for withdrawal in withdrawals]
-    transactions_root = ordered_root(draft.raw)
-    parent_state = parent.header.state_root if parent else EMPTY_ROOT
     header = Header(
         parent_hash=parent.hash if parent else bytes(32),
         miner=keccak(b"builder" + randomness[:1])[12:],
-        state_root=keccak(parent_state + transactions_root + randomness),
+        state_root=EMPTY_ROOT,
+        transactions_root=EMPTY_ROOT,
+        receipts_root=EMPTY_ROOT,
+        bloom=bytes(256),
+        number=parent.header.number + 1 if parent else 0,
+        gas_limit=rules.gas_limit,
+        gas_used=0,
+        timestamp=timestamp,
+        mix_hash=randomness,
+        base_fee=next_base_fee(parent.header) if parent else FIRST_BASE_FEE,
+        withdrawals_root=EMPTY_ROOT,
+        blob_gas_used=0,
+        excess_blob_gas=_next_excess(parent.header) if parent else 0,
+        parent_beacon_block_root=keccak(b"beacon" + randomness),
+    )
+    fee = header.base_fee
+    draft = Envelopes(rules.chain_id, fee, gas_scale_percent(fee), state, planned.writes)
+    for plan, entropy in zip(planned.plans, planned.entropies, strict=True):
+        draft.add(plan, entropy)
+    parent_state = parent.header.state_root if parent else EMPTY_ROOT
+    return _close(header, draft, withdrawals, parent_state)
+
+
+def _close(
+    opened: Header, draft: Envelopes, withdrawals: tuple[Withdrawal, ...], parent_state: bytes
+) -> Block:
+    """The block of a header whose content is known now."""
+    bodies = [encode_withdrawal(withdrawal) for withdrawal in withdrawals]
+    transactions_root = ordered_root(draft.raw)
+    header = opened._replace(
+        state_root=keccak(parent_state + transactions_root + opened.mix_hash),
         transactions_root=transactions_root,
         receipts_root=ordered_root(draft.receipts),
         bloom=draft.bloom.to_bytes(256, "big"),
-        number=parent.header.number + 1 if parent else 0,
-        gas_limit=rules.gas_limit,
         gas_used=draft.gas_used,
-        timestamp=timestamp,
-        mix_hash=randomness,
-        base_fee=base_fee,
         withdrawals_root=ordered_root(bodies),
         blob_gas_used=draft.blobs * BLOB_GAS,
-        excess_blob_gas=excess,
-        parent_beacon_block_root=keccak(b"beacon" + randomness),
     )
     encoded = encode_header(header)
-    size = len(encoded) + sum(map(len, draft.raw)) + sum(map(len, bodies)) + 3 * len(draft.raw) + 9
+    # A typed envelope is a byte string in the block's list; a legacy one is a list itself.
+    sent = [raw if raw[0] >= _LIST_BASE else encode_bytes(raw) for raw in draft.raw]
+    content = (encoded, encode_list(sent), EMPTY_LIST, encode_list(bodies))
     return Block(
         keccak(encoded),
         header,
-        size,
-        blob_gas_price(excess),
+        len(encode_list(content)),
+        blob_gas_price(header.excess_blob_gas),
         tuple(draft.transactions),
         withdrawals,
         draft.log_count,

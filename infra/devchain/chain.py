@@ -105,8 +105,10 @@ class Chain:
     """A synthetic chain and its forks, held in memory."""
 
     spec: Spec = field(default_factory=Spec)
-    rendered_max: int = 4096
-    """How many blocks' JSON is kept."""
+    blocks_max: int = 50_000
+    """How many blocks may be sealed, forks included; one of 100 logs takes about 100 kB."""
+    rendered_max: int = 512
+    """How many blocks' JSON is kept; the others are rendered again when asked for."""
 
     def __post_init__(self) -> None:
         self._lock = RLock()
@@ -135,6 +137,11 @@ class Chain:
     def cast(self) -> Cast:
         """The people, tokens and pools of the chain."""
         return cast_of(self.spec.seed)
+
+    @property
+    def room(self) -> int:
+        """How many more blocks may be sealed."""
+        return self.blocks_max - len(self._nodes) + 1
 
     @property
     def head(self) -> Block:
@@ -185,8 +192,15 @@ class Chain:
         return lambda: self._listeners.remove(listener)
 
     def mine(self, blocks: int = 1) -> Change:
-        """Extend the canonical chain."""
+        """Extend the canonical chain.
+
+        Raises
+        ------
+        ValueError
+            If the chain has no room for that many.
+        """
         with self._lock:
+            self._check_room(blocks)
             nodes = list(self.view.nodes)
             return self._publish(nodes, (), self._extend(nodes, blocks))
 
@@ -208,16 +222,18 @@ class Chain:
         Raises
         ------
         ValueError
-            If the chain is not that deep.
+            If the chain is not that deep, or has no room for that many.
         """
         with self._lock:
             nodes = list(self.view.nodes)
             if not 0 <= depth < len(nodes):
                 raise ValueError(f"cannot orphan {depth} of {len(nodes) - 1} blocks")
+            count = depth + 1 if new_blocks is None else new_blocks
+            self._check_room(count)
             self._branches += 1
             self._branch = self._branches
             removed = self._rewind(nodes, len(nodes) - depth)
-            added = self._extend(nodes, depth + 1 if new_blocks is None else new_blocks)
+            added = self._extend(nodes, count)
             return self._publish(nodes, removed, added)
 
     def switch(self, block_hash: bytes) -> Change:
@@ -245,6 +261,10 @@ class Chain:
     def _canonical(nodes: list[Node], block: Block) -> bool:
         number = block.header.number
         return number < len(nodes) and nodes[number].block.hash == block.hash
+
+    def _check_room(self, blocks: int) -> None:
+        if not 0 <= blocks <= self.room:
+            raise ValueError(f"no room for {blocks} blocks beyond {self.blocks_max} (blocks_max)")
 
     def _rewind(self, nodes: list[Node], length: int) -> list[Block]:
         removed = nodes[length:]

@@ -167,6 +167,13 @@ def _unnamed(world: World) -> Plan:
     return plan(sender, contract, data, [Log(contract.address, topics, data)])
 
 
+def shout(world: World, size: int) -> Plan:
+    """Emit an undeclared log of some size."""
+    sender, contract = world.actor(), world.cast.operator
+    log = Log(contract.address, (signatures.SHOUT,), world.bits(8 * size).to_bytes(size, "big"))
+    return plan(sender, contract, b"", [log])
+
+
 def _garbage(world: World) -> Plan:
     """Emit a log whose topic0 is well known and whose rest does not decode."""
     sender, contract, target = world.actor(), world.cast.operator, world.actor()
@@ -271,7 +278,7 @@ def _sell_nft(world: World) -> Plan:
     logs = world.fund(weth, buyer, price)
     logs.append(world.transfer(weth, buyer, seller, price))
     logs += sale.logs
-    topics = (signatures.topic("OrderFulfilled(bytes32,address)"), world.bits(256).to_bytes(32))
+    topics = (signatures.ORDER_FULFILLED, world.bits(256).to_bytes(32))
     logs.append(Log(world.cast.operator.address, topics, buyer.word + word(price)))
     return plan(buyer, world.cast.operator, signatures.CALL_EXECUTE + buyer.word, logs)
 

@@ -17,7 +17,15 @@ TRANSPORT_KINDS = frozenset(
 VIEW_KINDS = frozenset({"lagging_head", "frozen", "other_chain"})
 """Faults of what the endpoint believes the chain to be: for every method, until cleared."""
 ANSWER_KINDS = frozenset(
-    {"rpc_error", "no_finality_tags", "null_block", "null_receipts", "empty_logs", "other_receipts"}
+    {
+        "rpc_error",
+        "no_finality_tags",
+        "pruned",
+        "null_block",
+        "null_receipts",
+        "empty_logs",
+        "other_receipts",
+    }
 )
 """Faults that replace one call's result."""
 LIE_KINDS = frozenset(
@@ -52,7 +60,8 @@ class Fault:
     delay_seconds: float = 3600.0
     """``delay`` and ``hang``: how long; a hang then drops the connection."""
     blocks: int = 10
-    """``lagging_head``: how far behind; ``other_receipts``: which earlier block's."""
+    """``lagging_head``: how far behind; ``other_receipts``: which earlier block's; ``pruned``: how
+    many of the last blocks are kept."""
     chain_id: int = 999_999
     """``other_chain``: the chain it claims to serve."""
     size_bytes: int = 300_000_000

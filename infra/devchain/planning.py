@@ -19,6 +19,7 @@ from infra.devchain.economy import (
     fail,
     pay,
     send_token,
+    shout,
 )
 from infra.devchain.model import Plan
 from infra.devchain.world import STEPS_DONE, TOKENS_LAUNCHED, World
@@ -28,6 +29,7 @@ _FAILED_SHARE, _LAUNCH_SHARE, _EMPTY_SHARE = 0.03, 0.0015, 0.02
 _OWN_MAX = 3
 ENTROPY_BITS = 544
 _LOGS_PER_OWN = 2
+_BIG_LOG_EVERY = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ class Budget:
     exact: bool = False
     """Every block holds exactly this, save the very first ones, which found the economy. Otherwise
     these are means, and some blocks are empty."""
+    big_log_bytes: int = 0
+    """If not 0, every tenth block has one undeclared log of that size, as a few on real chains."""
 
 
 class Planned(NamedTuple):
@@ -86,6 +90,10 @@ class _Draft:
             if self.plans and self.logs - LOGS_HEAVY_MAX < kept:
                 break
             self._take(found(world, *order[done]))
+
+    def put_big(self, size: int) -> None:
+        """Emit a log of that size."""
+        self._take(shout(self.world, size))
 
     def fill(self) -> None:
         """Spend what is left of the budget."""
@@ -169,9 +177,13 @@ def plan_block(
         (own_dice, own - before, own_logs - logs_before),
     )
     drafts = []
+    big = budget.big_log_bytes if number % _BIG_LOG_EVERY == 0 else 0
     for dice, count, count_logs in shares:
         world.use(dice)
         draft = _Draft(world, seed, count, count_logs)
+        if big and count_logs > 0:
+            draft.put_big(big)
+            big = 0
         draft.found()
         draft.fill()
         drafts.append(draft)

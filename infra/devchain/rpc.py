@@ -30,6 +30,7 @@ METHOD_NOT_FOUND = -32601
 LIMIT_EXCEEDED = -32005
 SERVER_ERROR = -32000
 REVERTED = 3
+PRUNED = 4444
 NULL = b"null"
 Params = list[Any]
 
@@ -123,6 +124,8 @@ class Endpoint:
             raise Refusal(fault.code, fault.message)
         if fault.kind == "no_finality_tags" and params and params[0] in ("safe", "finalized"):
             raise Refusal(-39001, "Unknown block")
+        if fault.kind == "pruned" and self._asks_below(method, params, fault.blocks):
+            raise Refusal(PRUNED, "pruned history unavailable")
         if fault.kind == "null_block" and blocks:
             return NULL
         if fault.kind == "null_receipts" and receipts:
@@ -136,6 +139,19 @@ class Endpoint:
                 return other.receipts
         self.faults.give_back(number)
         return None
+
+    def _asks_below(self, method: str, params: Params, kept: int) -> bool:
+        """Whether a call reaches below the last blocks of the chain."""
+        view = self.view()
+        if method == "eth_getLogs":
+            return height(view, params[0].get("fromBlock") or "latest") <= view.head - kept
+        if method in ("eth_getTransactionByHash", "eth_getTransactionReceipt"):
+            found = view.transaction(parse_hash(params[0]))
+            return found is not None and found[0].number <= view.head - kept
+        if not method.startswith(("eth_getBlock", "eth_getHeader")):
+            return False
+        block = find_block(view, params[0])
+        return block is not None and block.number <= view.head - kept
 
 
 Answering = Callable[[Endpoint, Params], bytes]

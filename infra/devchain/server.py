@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Thread
 
 import msgspec
@@ -45,6 +45,7 @@ class _Port:
         self._server = server
         self._endpoint = endpoint
         self._runner: web.ServerRunner | None = None
+        self._stopping = asyncio.Event()
         self.sessions: set[Session] = set()
         self.port = 0
 
@@ -60,6 +61,7 @@ class _Port:
 
     async def stop(self) -> None:
         """Close every connection."""
+        self._stopping.set()
         for session in tuple(self.sessions):
             await session.close()
         if self._runner is not None:
@@ -87,6 +89,11 @@ class _Port:
                 return broken
         return web.Response(body=self._answer(calls, batch), content_type="application/json")
 
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not beyond the server's end."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+
     async def _answer_frame(self, body: bytes) -> bytes | None:
         calls, batch = _parse(body)
         methods = tuple(call.method for call in calls)
@@ -95,7 +102,7 @@ class _Port:
             return self._answer(calls, batch)
         fault = struck[1]
         if fault.kind in ("hang", "delay"):
-            await asyncio.sleep(fault.delay_seconds)
+            await self._pause(fault.delay_seconds)
         if fault.kind == "delay":
             return self._answer(calls, batch)
         if fault.kind == "truncated":
@@ -125,10 +132,10 @@ class _Port:
     ) -> web.StreamResponse | None:
         """Answer as a fault says; None goes on as if there were none."""
         if fault.kind == "delay":
-            await asyncio.sleep(fault.delay_seconds)
+            await self._pause(fault.delay_seconds)
             return None
         if fault.kind == "hang":
-            await asyncio.sleep(fault.delay_seconds)
+            await self._pause(fault.delay_seconds)
         if fault.kind in ("hang", "disconnect"):
             if request.transport is not None:
                 request.transport.abort()
@@ -250,7 +257,7 @@ class DevchainServer:
 async def _mine(chain: Chain, seconds: float) -> None:
     loop = asyncio.get_running_loop()
     due = loop.time()
-    while True:
+    while chain.room > 0:
         due += seconds
         await asyncio.sleep(max(0.0, due - loop.time()))
         chain.mine()
@@ -262,6 +269,7 @@ class Serving:
     def __init__(self, server: DevchainServer, loop: asyncio.AbstractEventLoop) -> None:
         self._server = server
         self._loop = loop
+        self.chain = server.chain
         self.http_urls = server.http_urls
         self.ws_urls = server.ws_urls
         self.endpoints = server.endpoints

@@ -23,6 +23,9 @@ DEPOSIT = topic("Deposit(address,uint256)")
 WITHDRAWAL = topic("Withdrawal(address,uint256)")
 OWNERSHIP_TRANSFERRED = topic("OwnershipTransferred(address,address)")
 
+SHOUT = topic("Shout(bytes)")
+ORDER_FULFILLED = topic("OrderFulfilled(bytes32,address)")
+
 V2_PAIR_CREATED = topic("PairCreated(address,address,address,uint256)")
 V2_SWAP = topic("Swap(address,uint256,uint256,uint256,uint256,address)")
 V2_SYNC = topic("Sync(uint112,uint112)")

@@ -56,6 +56,10 @@ def trie_root(values: Sequence[bytes]) -> bytes:
 
 
 def header_hash(block: dict[str, Any]) -> bytes:
+    return keccak(rlp.encode(raw_header(block)))
+
+
+def raw_header(block: dict[str, Any]) -> list[Any]:
     fixed = ["parentHash", "sha3Uncles", "miner", "stateRoot", "transactionsRoot", "receiptsRoot"]
     fields: list[Any] = [raw(block[name]) for name in [*fixed, "logsBloom"]]
     quantities = ["difficulty", "number", "gasLimit", "gasUsed", "timestamp"]
@@ -64,7 +68,7 @@ def header_hash(block: dict[str, Any]) -> bytes:
     fields += [number(block["baseFeePerGas"]), raw(block["withdrawalsRoot"])]
     fields += [number(block["blobGasUsed"]), number(block["excessBlobGas"])]
     fields += [raw(block["parentBeaconBlockRoot"]), raw(block["requestsHash"])]
-    return keccak(rlp.encode(fields))
+    return fields
 
 
 def bloom_of(logs: list[dict[str, Any]]) -> bytes:

@@ -5,6 +5,7 @@ import json
 from collections import Counter
 
 import pytest
+import rlp
 from eth_account.typed_transactions import TypedTransaction
 from eth_utils import keccak
 from hexbytes import HexBytes
@@ -146,6 +147,26 @@ def test_exact_budgets_hold_once_the_economy_is_founded(transactions, logs):
     planned = plan_block(3, 0, 7, Budget(transactions, logs, exact=True), chain.state)
     assert len(planned.plans) == transactions
     assert sum(len(plan.logs) for plan in planned.plans) == logs
+
+
+def test_big_logs_are_there_when_asked_for():
+    chain = Chain(Spec(seed=3, budget=Budget(10, 30, big_log_bytes=190_000)))
+    chain.mine(21)
+    sizes = [
+        max((len(log.data) for sent in block.transactions for log in sent.logs), default=0)
+        for block in chain.blocks()
+    ]
+    assert [height for height, size in enumerate(sizes) if size == 190_000] == [10, 20]
+
+
+def test_sizes_are_those_of_whole_blocks(rendered):
+    for block, _ in rendered:
+        bodies = [oracles.raw_header(block)]
+        sent = [oracles.encode_transaction(one) for one in block["transactions"]]
+        bodies.append([one if one[0] < 0xC0 else rlp.decode(one) for one in sent])
+        bodies.append([])
+        bodies.append([rlp.decode(oracles.encode_withdrawal(w)) for w in block["withdrawals"]])
+        assert oracles.number(block["size"]) == len(rlp.encode(bodies))
 
 
 def test_small_budgets_found_the_economy_slowly():

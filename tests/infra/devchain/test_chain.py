@@ -104,6 +104,20 @@ def test_a_reorg_never_goes_below_genesis():
     assert chain.view.head == 3
 
 
+def test_a_chain_has_a_limit_and_stays_whole_at_it():
+    chain = Chain(SMALL, blocks_max=10)
+    chain.mine(8)
+    state, blocks = dict(chain.state), chain.blocks()
+    for command in (lambda: chain.mine(3), lambda: chain.reorg(2), lambda: chain.reorg(1, -1)):
+        with pytest.raises(ValueError, match="no room for"):
+            command()
+        assert dict(chain.state) == state
+        assert chain.blocks() == blocks
+    assert chain.room == 2
+    chain.reorg(2, 2)
+    assert chain.room == 0
+
+
 def test_finality_is_as_deep_as_the_spec_says():
     chain = Chain(SMALL)
     assert (chain.view.safe, chain.view.finalized) == (0, 0)

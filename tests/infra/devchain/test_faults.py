@@ -145,6 +145,23 @@ def test_no_finality_tags(serving):
     assert call(serving.http_urls[0], "eth_getBlockByNumber", "latest", False)
 
 
+def test_pruned_history(serving, chain):
+    serving.set_fault(Fault("pruned", blocks=5))
+    url = serving.http_urls[0]
+    old, kept = chain.blocks()[HEAD - 5], chain.blocks()[HEAD - 4]
+    gone = (4444, "pruned history unavailable")
+    assert refusal(url, "eth_getBlockByNumber", hex(HEAD - 5), False) == gone
+    assert refusal(url, "eth_getBlockByHash", "0x" + old.hash.hex(), False) == gone
+    assert refusal(url, "eth_getBlockReceipts", hex(HEAD - 5)) == gone
+    assert refusal(url, "eth_getLogs", {"fromBlock": hex(HEAD - 5), "toBlock": "latest"}) == gone
+    sent = "0x" + old.transactions[0].hash.hex()
+    assert refusal(url, "eth_getTransactionReceipt", sent) == gone
+    assert call(url, "eth_getBlockByNumber", hex(HEAD - 4), False)
+    assert call(url, "eth_getBlockReceipts", "0x" + kept.hash.hex())
+    assert call(url, "eth_getLogs", {"fromBlock": hex(HEAD - 4), "toBlock": "latest"})
+    assert call(url, "eth_chainId")
+
+
 def test_null_block_and_null_receipts(serving):
     number = serving.set_fault(Fault("null_receipts", count=1))
     assert call(serving.http_urls[0], "eth_getBlockByNumber", BLOCK, True)
