@@ -43,7 +43,10 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tracked() -> set[str]:
-    """Every file of the packages that git knows."""
+    """Every file of the packages that git knows; without git, every file there is."""
+    if not (ROOT / ".git").exists():
+        found = (path for name in PACKAGES for path in (ROOT / name).rglob("*") if path.is_file())
+        return {str(path.relative_to(ROOT)) for path in found if "__pycache__" not in path.parts}
     listed = subprocess.run(
         ["git", "ls-files", "-z", *PACKAGES], cwd=ROOT, check=True, capture_output=True, text=True
     )
