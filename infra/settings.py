@@ -27,6 +27,7 @@ from ingest.limits import IngestLimits
 from ingest.redact import redact_url
 from processors.fork import ForkLimits
 from schemas.chains import ChainFacts, load_chains
+from schemas.events import builtin_events
 from schemas.tables import Verification
 from sinks.batcher import BatchLimits
 from sinks.canon_row import CanonSettings
@@ -42,7 +43,7 @@ class PipelineLimits:
     """Rows of one load of history, over all its tables."""
     batch_bytes_max: int = 32 * 1024 * 1024
     """Bytes of one load of history, as columns in memory."""
-    batch_age_seconds_max: float = 2.0
+    batch_seconds_max: float = 2.0
     """How long a segment of history waits for others of its load."""
     drain_seconds_max: float = 60.0
     """How long Ctrl-C waits for what is under way before it gives up."""
@@ -50,7 +51,7 @@ class PipelineLimits:
     @property
     def batch(self) -> BatchLimits:
         """The bounds of a load, as the sinks take them."""
-        return BatchLimits(self.batch_rows_max, self.batch_bytes_max, self.batch_age_seconds_max)
+        return BatchLimits(self.batch_rows_max, self.batch_bytes_max, self.batch_seconds_max)
 
 
 def _verification(value: object) -> object:
@@ -126,12 +127,30 @@ class ClickHouseSettings(Section):
 
 
 class LogsFilter(Section):
-    """What `source = "logs"` asks for; both empty means every log."""
+    """What `source = "logs"` asks for; all empty means every log."""
 
-    addresses: tuple[Address, ...] = ()
+    addresses: Annotated[tuple[Address, ...], BeforeValidator(_words)] = ()
     """Contracts whose logs are fetched."""
-    topic0: tuple[Topic, ...] = ()
-    """Event signature hashes that are fetched."""
+    tables: tuple[str, ...] = ()
+    """Built-in event tables whose events are fetched, for example `erc20_transfers`."""
+    topic0: Annotated[tuple[Topic, ...], BeforeValidator(_words)] = ()
+    """Event signature hashes that are fetched, with those of `tables`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _topics_of_tables(cls, value: object) -> object:
+        if not isinstance(value, dict) or not value.get("tables"):
+            return value
+        known = {one.table.name: one.layouts for one in builtin_events()}
+        tables = _words(value["tables"])
+        asked = tables if isinstance(tables, list | tuple) else [tables]
+        unknown = [name for name in asked if name not in known]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is no built-in table: {', '.join(sorted(known))}")
+        topics = [f"0x{layout.topic0.hex()}" for name in asked for layout in known[name]]
+        given = _words(value.get("topic0", ()))
+        joined = dict.fromkeys([*(given if isinstance(given, list | tuple) else [given]), *topics])
+        return {**value, "tables": tuple(asked), "topic0": tuple(joined)}
 
 
 class Factory(Section):
@@ -220,12 +239,12 @@ class Settings(BaseSettings):
         frozen=True, extra="forbid", env_prefix="HEADRACE_", use_attribute_docstrings=True
     )
 
-    chain: str = "ethereum"
-    """The chain, as `schemas/chains.toml` names it; it is the database's name too."""
+    chain: str | None = None
+    """The chain, as `schemas/chains.toml` names it; left out, it is found by its chain id."""
     rpc: Annotated[tuple[RpcEndpoint, ...], BeforeValidator(_words)] = ()
     """Endpoints, each a URL or a table `[[rpc]]` with url, weight and websocket_url."""
     from_block: BlockNumber | None = None
-    """First block (`from` in the file); left out, only the head is followed."""
+    """First block (`from` in the file); left out, the last final blocks, or 0 for `local`."""
     to_block: BlockNumber | Literal["latest"] = "latest"
     """Last block (`to` in the file); `latest` goes on with the head."""
     source: Literal["receipts", "logs"] = "receipts"
@@ -234,6 +253,10 @@ class Settings(BaseSettings):
     """Level of verification; left out, `receipts` for history and `full` at the head."""
     data_dir: Path = Path("headrace-data")
     """The data directory (`data` in the file)."""
+    segment_blocks: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Blocks of a history segment; left out, as chains.toml says. Fixed once data are stored."""
+    partition_blocks: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
+    """Blocks of a partition, a multiple of `segment_blocks`. Fixed once data are stored."""
     metrics_port: Port | None = None
     """Port for Prometheus on loopback; left out, none is opened."""
     clickhouse: ClickHouseSettings = ClickHouseSettings()
@@ -259,8 +282,16 @@ class Settings(BaseSettings):
 
     @property
     def facts(self) -> ChainFacts:
-        """What is known of the chain."""
-        return load_chains()[self.chain]
+        """What is known of the chain; of `local` where none was named.
+
+        Raises
+        ------
+        ValueError
+            If the partition is no multiple of the segment.
+        """
+        facts = load_chains()[self.chain or "local"]
+        segment = self.segment_blocks or facts.segment_blocks
+        return facts.resized(segment, self.partition_blocks or facts.partition_blocks)
 
     @property
     def verify_history(self) -> Verification:

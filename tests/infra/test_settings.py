@@ -173,6 +173,18 @@ def test_a_misspelt_variable_is_refused(file: Path) -> None:
     assert "HEADRACE_FROM" in raised.value.fix_text
 
 
+def test_tables_name_the_topics_that_are_fetched(file: Path) -> None:
+    logs = load(file, "[logs]\ntables = ['erc20_transfers', 'erc1155_transfers']").logs
+
+    transfer = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
+    assert transfer in logs.topic0
+    assert len(logs.topic0) == 3
+    environ = {"HEADRACE_LOGS__TABLES": "erc20_transfers"}
+    assert load(file, "", environ).logs.topic0 == (transfer,)
+    with pytest.raises(SettingInvalid, match="line 2"):
+        load(file, "[logs]\ntables = ['erc21_transfers']")
+
+
 def test_variables_of_others_are_left_alone(file: Path) -> None:
     assert load(file, "", {"HEADRACE_CHAINDATA": "x", "OTHER_FROM": "7"}) == load(file, "")
 
