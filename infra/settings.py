@@ -74,12 +74,27 @@ def _hash(value: str) -> str:
     return value.lower()
 
 
+def _event_topics() -> dict[str, list[str]]:
+    """Signature hashes of each built-in event table."""
+    return {
+        one.table.name: [f"0x{layout.topic0.hex()}" for layout in one.layouts]
+        for one in builtin_events()
+    }
+
+
+def _event_table(value: str) -> str:
+    if value not in (known := _event_topics()):
+        raise ValueError(f"the built-in event tables are {', '.join(sorted(known))}")
+    return value
+
+
 def _words(value: object) -> object:
     return value.replace(",", " ").split() if isinstance(value, str) else value
 
 
 Level = Annotated[Verification, BeforeValidator(_verification)]
 Address = Annotated[str, AfterValidator(_address)]
+EventTableName = Annotated[str, AfterValidator(_event_table)]
 Topic = Annotated[str, AfterValidator(_hash)]
 BlockNumber = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -131,7 +146,7 @@ class LogsFilter(Section):
 
     addresses: Annotated[tuple[Address, ...], BeforeValidator(_words)] = ()
     """Contracts whose logs are fetched."""
-    tables: tuple[str, ...] = ()
+    tables: tuple[EventTableName, ...] = ()
     """Built-in event tables whose events are fetched, for example `erc20_transfers`."""
     topic0: Annotated[tuple[Topic, ...], BeforeValidator(_words)] = ()
     """Event signature hashes that are fetched, with those of `tables`."""
@@ -141,13 +156,9 @@ class LogsFilter(Section):
     def _topics_of_tables(cls, value: object) -> object:
         if not isinstance(value, dict) or not value.get("tables"):
             return value
-        known = {one.table.name: one.layouts for one in builtin_events()}
         tables = _words(value["tables"])
-        asked = tables if isinstance(tables, list | tuple) else [tables]
-        unknown = [name for name in asked if name not in known]
-        if unknown:
-            raise ValueError(f"{unknown[0]!r} is no built-in table: {', '.join(sorted(known))}")
-        topics = [f"0x{layout.topic0.hex()}" for name in asked for layout in known[name]]
+        asked = [str(name) for name in (tables if isinstance(tables, list | tuple) else [tables])]
+        topics = [topic for name in asked for topic in _event_topics().get(name, ())]
         given = _words(value.get("topic0", ()))
         joined = dict.fromkeys([*(given if isinstance(given, list | tuple) else [given]), *topics])
         return {**value, "tables": tuple(asked), "topic0": tuple(joined)}
