@@ -108,12 +108,13 @@ class Tails:
     def _number(self, positions: Positions, rows: Positions, reason: Reason) -> Positions:
         """A pointer or a length; more than there is data is refused with `reason`, and reads 0."""
         words = self._words(positions, rows)
-        low = words.view(">u8")[:, 3]
-        beyond = words.view("<u8")[:, :3].any(axis=1) | (low > len(self._buffer))
-        if beyond.any():
+        low = words.view(">u8")[:, 3].astype(np.uint64)
+        high = words.view("<u8")[:, :3]
+        if high.any() or low.max(initial=0) > len(self._buffer):
+            beyond = high.any(axis=1) | (low > len(self._buffer))
             self._refuse(rows[beyond], reason)
             low = np.where(beyond, 0, low)
-        return self._spared(low.astype(np.int64), rows)
+        return self._spared(low.view(np.int64), rows)
 
     def _value(
         self,

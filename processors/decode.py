@@ -26,7 +26,7 @@ from processors.decode_layout import (
     Span,
     count,
     decode_layout,
-    index,
+    pick,
     places,
 )
 from schemas.columns import Column, ColumnBlock, concat, take
@@ -64,6 +64,7 @@ def decode_logs(segment: LogSegment, layouts: Layouts) -> EventSegment:
 
 @lru_cache(maxsize=64)
 def event_version(logs: str, layouts: str) -> str:
+    """The content version of events from that of their logs and of the layouts."""
     return content_version(logs=logs, layouts=layouts)
 
 
@@ -152,7 +153,7 @@ def _decode_group(
     for claim in group.claims:
         mine: Picked = span
         if claim.addresses is not None:
-            held = claim.addresses.holds(logs.columns["address"][index(span)])
+            held = claim.addresses.holds(pick(logs.columns["address"], span))
             mine = np.flatnonzero(held) + span.start
         if not count(mine):
             continue
@@ -206,10 +207,9 @@ def _block(name: str, parts: list[Part], logs: OrderedLogs) -> ColumnBlock:
             for part in parts
         ]
         sub_index = np.concatenate(subs)[in_chain]
-    at = index(picked)
-    block: dict[str, Column] = {column: logs.columns[column][at] for column in _POSITION}
+    block: dict[str, Column] = {column: pick(logs.columns[column], picked) for column in _POSITION}
     block["sub_index"] = sub_index
-    block["address"] = logs.columns["address"][at]
+    block["address"] = pick(logs.columns["address"], picked)
     block.update(zip(first.layout.columns, parameters, strict=True))
     return ColumnBlock(name, rows, block)
 

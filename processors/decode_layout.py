@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,8 @@ Picked: TypeAlias = Span | Rows
 
 Codes: TypeAlias = npt.NDArray[np.int16]
 """Per log: 0, or ``parameter * 16 + Reason``."""
+
+AnyScalar = TypeVar("AnyScalar", bound=np.generic)
 
 _NO_CODES = np.zeros(0, np.int16)
 _NO_ROWS = np.zeros(0, np.int64)
@@ -83,9 +85,11 @@ def places(picked: Picked) -> Rows:
     return np.arange(picked.start, picked.stop) if isinstance(picked, Span) else picked
 
 
-def index(picked: Picked) -> slice | Rows:
-    """What picks these logs out of a column in group order; a slice copies nothing."""
-    return slice(picked.start, picked.stop) if isinstance(picked, Span) else picked
+def pick(column: npt.NDArray[AnyScalar], picked: Picked) -> npt.NDArray[AnyScalar]:
+    """The rows of these logs, of a column in group order; those of a Span are not copied."""
+    if isinstance(picked, Span):
+        return column[picked.start : picked.stop]
+    return column.take(picked, axis=0)
 
 
 def decode_layout(
@@ -124,20 +128,18 @@ def _parameters(
     columns: list[Any] = [None] * len(layout.columns)
     bad: Codes | None = None
     wrongs: list[tuple[int, Mask]] = []
-    at = index(picked)
     for number, (position, word) in enumerate(layout.topics):
-        values = logs.topics[number][at]
+        values = pick(logs.topics[number], picked)
         columns[position] = word.read(values)
         clean = isinstance(picked, Span) and not word.clear & picked.topic_bits[number]
         wrong = None if clean and word.sign_at is None else word.wrong(values)
         if wrong is not None:
             wrongs.append((position * 16 + Reason.VALUE, wrong))
     if layout.words:
-        _read_words(
-            layout, take_bytes(logs.buffer, logs.starts[at], layout.head_bytes), columns, wrongs
-        )
+        words = take_bytes(logs.buffer, pick(logs.starts, picked), layout.head_bytes)
+        _read_words(layout, words, columns, wrongs)
     elif layout.tails:
-        bad = _read_tails(layout, logs.buffer, logs.starts[at], logs.ends[at], columns)
+        bad = _read_tails(layout, logs, picked, columns)
     if layout.batch:
         lengths = [np.diff(columns[position].offsets) for position in layout.batch]
         pairs = zip(layout.batch[1:], lengths[1:], strict=True)
@@ -166,10 +168,10 @@ def _read_words(
 
 
 def _read_tails(
-    layout: Layout, buffer: Bytes, starts: Rows, ends: Rows, columns: list[Any]
+    layout: Layout, logs: OrderedLogs, picked: Picked, columns: list[Any]
 ) -> Codes | None:
     """Fill in the columns of the parameters in the data; returns what is wrong with which log."""
-    tails = Tails(buffer, starts, ends)
+    tails = Tails(logs.buffer, pick(logs.starts, picked), pick(logs.ends, picked))
     decoded = tails.parameters(tuple(abi_type for _, abi_type in layout.tails))
     positions = [position for position, _ in layout.tails]
     for position, column in zip(positions, decoded, strict=True):

@@ -123,7 +123,7 @@ def concat(kind: Kind, columns: Sequence[Any]) -> Column:
 def take(kind: Kind, column: Any, index: npt.NDArray[np.int64]) -> Column:
     """The rows of `column` that `index` names, in its order."""
     if kind.shape in ("number", "fixed"):
-        taken: npt.NDArray[Any] = column[index]
+        taken: npt.NDArray[Any] = column.take(index, axis=0)
         return taken
     if kind.shape in ("ragged", "list"):
         starts = column.offsets[:-1][index]
