@@ -7,7 +7,15 @@ of the first blocks, so that every balance is the sum of transfers on the chain.
 from infra.devchain import signatures
 from infra.devchain.cast import TOKENS_AT_START, TOKENS_MAX, Account, Cast, Pool, Token
 from infra.devchain.model import Log, Plan
-from infra.devchain.ranges import LIQUIDITY, Q96, SQRT_PRICE, full_range, starting_price, tick_at
+from infra.devchain.ranges import (
+    FAIR_PRICE,
+    LIQUIDITY,
+    Q96,
+    SQRT_PRICE,
+    full_range,
+    starting_price,
+    tick_at,
+)
 from infra.devchain.swaps import amount_for, mint_v2
 from infra.devchain.world import (
     PAIRS_CREATED,
@@ -123,6 +131,7 @@ def _open_v3(world: World, pool: Pool) -> Plan:
     sqrt_price = starting_price(pool)
     liquidity, amount0, amount1 = _liquidity(pool, sqrt_price)
     world.put(address + SQRT_PRICE, sqrt_price)
+    world.put(address + FAIR_PRICE, sqrt_price)
     world.put(address + LIQUIDITY, liquidity)
     tick, bound = tick_at(sqrt_price), full_range(pool)
     tokens = (pool.token0.account.word, pool.token1.account.word)
@@ -164,6 +173,7 @@ def _open_v4(world: World, pool: Pool) -> Plan:
     sqrt_price = starting_price(pool)
     liquidity, amount0, amount1 = _liquidity(pool, sqrt_price)
     world.put(pool.pool_id + SQRT_PRICE, sqrt_price)
+    world.put(pool.pool_id + FAIR_PRICE, sqrt_price)
     world.put(pool.pool_id + LIQUIDITY, liquidity)
     tick, bound = tick_at(sqrt_price), full_range(pool)
     currencies = (pool.token0.account, pool.token1.account)

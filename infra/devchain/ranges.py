@@ -12,7 +12,7 @@ from infra.devchain.cast import Account, Pool
 from infra.devchain.model import Log
 from infra.devchain.world import World, signed_word, word
 
-SQRT_PRICE, LIQUIDITY = b"sqrt price", b"liquidity"
+SQRT_PRICE, LIQUIDITY, FAIR_PRICE = b"sqrt price", b"liquidity", b"fair price"
 Q96 = 1 << 96
 TICK_BOUND = 887_200
 _LOG_BASE = 255738958999603826347141
@@ -81,7 +81,7 @@ def _range_swap(world: World, key: bytes, fee: int, portion: float) -> tuple[int
         (amount0, amount1, sqrt price, liquidity), amounts as the pool's gain.
     """
     sqrt_price, liquidity = world.get(key + SQRT_PRICE), world.get(key + LIQUIDITY)
-    if world.bits(1):
+    if world.sells_first(sqrt_price > world.get(key + FAIR_PRICE)):
         amount_in = max(2, int((liquidity * Q96 // sqrt_price) * portion))
         net = amount_in * (1_000_000 - fee) // 1_000_000
         scaled = liquidity * Q96

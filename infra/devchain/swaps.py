@@ -13,6 +13,8 @@ from infra.devchain.model import Log
 from infra.devchain.world import SUPPLY, ZERO, World, word
 
 RESERVE0, RESERVE1 = b"reserve0", b"reserve1"
+FAIR0, FAIR1 = b"fair0", b"fair1"
+"""The first reserves, whose ratio is the pair's fair price."""
 MINIMUM_LIQUIDITY = 1000
 _LP_DECIMALS = 18
 
@@ -38,7 +40,8 @@ def swap_v2(
     """Sell a portion of one reserve to a pair, through the router."""
     address = pool.account.address
     reserve0, reserve1 = world.get(address + RESERVE0), world.get(address + RESERVE1)
-    zero_for_one = bool(world.bits(1))
+    dear = reserve1 * world.get(address + FAIR0) > reserve0 * world.get(address + FAIR1)
+    zero_for_one = world.sells_first(dear)
     reserve_in, reserve_out = (reserve0, reserve1) if zero_for_one else (reserve1, reserve0)
     sold, bought = (pool.token0, pool.token1) if zero_for_one else (pool.token1, pool.token0)
     amount_in = max(1, int(reserve_in * portion))
@@ -79,6 +82,8 @@ def mint_v2(world: World, pool: Pool, owner: Account, amount0: int, amount1: int
     logs.append(world.transfer(pool.token1, owner, pool.account, amount1))
     lp = lp_token(pool)
     if supply == 0:
+        world.put(address + FAIR0, amount0)
+        world.put(address + FAIR1, amount1)
         shares = isqrt(amount0 * amount1) - MINIMUM_LIQUIDITY
         # The locked shares go to the zero address, and count as supply for ever.
         world.add(address + SUPPLY, MINIMUM_LIQUIDITY)

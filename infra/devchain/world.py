@@ -20,6 +20,7 @@ PAIRS_CREATED = b"pairs created"
 STEPS_DONE = b"bootstrap steps done"
 
 GAS_PLAIN = 21_000
+_DEAR_SOLD = 0.6
 GAS_PER_LOG = 31_000
 
 
@@ -69,6 +70,12 @@ class World:
     def below(self, limit: int) -> int:
         """A number from 0 to ``limit`` - 1."""
         return int(self.random() * limit)
+
+    def sells_first(self, dear: bool) -> bool:
+        """Whether a trader sells a pool's token0: more often where it is dear, so that prices
+        wander around what they were at the start.
+        """
+        return self.random() < (_DEAR_SOLD if dear else 1 - _DEAR_SOLD)
 
     def actor(self) -> Account:
         """An ordinary account; a few are much busier than most."""
