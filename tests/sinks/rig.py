@@ -1,0 +1,165 @@
+"""A database and a SmallChain in, publisher, compactor, sealer and sweeper over them out."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from schemas.segments import BlockRef, ForkUpdate, Lane, Stream
+from sinks.canon_row import CanonRow, CanonSettings, Change, Missing
+from sinks.compaction import Compactor
+from sinks.connection import Connection, Endpoint
+from sinks.fold_plan import FoldSettings
+from sinks.migrate import prepare_database
+from sinks.publisher import Publisher, PublisherSettings
+from sinks.sealer import Sealer, SealerSettings
+from sinks.sweeper import Sweeper, SweeperSettings
+from tests.sinks.small_chain import FACTS, STREAMS, TABLES, VERSIONS, SmallChain, write_load
+
+
+@dataclass(slots=True)
+class Clock:
+    """A clock that a test moves."""
+
+    now: float = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def prepare(endpoint: Endpoint) -> None:
+    with Connection(endpoint) as connection:
+        prepare_database(connection, endpoint.database, TABLES, FACTS, 1337)
+
+
+class Rig:
+    """One process's share of the work: claim first, close at the end."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        chain: SmallChain,
+        seed: int = 0,
+        *,
+        floor: int = 0,
+        settings: PublisherSettings | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.endpoint, self.database, self.chain = endpoint, endpoint.database, chain
+        self.rng = random.Random(seed)
+        self.changes: list[Change] = []
+        self.missing: list[Missing] = []
+        self.connections = [Connection(endpoint) for _ in range(5)]
+        own, fold, seal, sweep, self.writes = self.connections
+        timing = {"clock": clock} if clock else {}
+        self.publisher = Publisher(
+            own,
+            self.database,
+            FACTS,
+            VERSIONS,
+            floor,
+            settings=settings
+            or PublisherSettings(
+                coalesce_seconds=0.0, canon=CanonSettings(stale_fork_ms=300, missing_after_ms=500)
+            ),
+            on_missing=self.missing.append,
+            on_row=self.changes.append,
+            **timing,
+        )
+        self.compactor = Compactor(
+            fold,
+            self.database,
+            TABLES,
+            self.publisher,
+            settings=FoldSettings(head_segments_min=1, loads_max=40, fold_loads_max=16),
+        )
+        self.sealer = Sealer(
+            seal, self.database, TABLES, self.publisher, settings=SealerSettings(0.0)
+        )
+        self.sweeper = Sweeper(
+            sweep,
+            self.database,
+            TABLES,
+            self.publisher,
+            settings=SweeperSettings(execution_seconds_max=1.0),
+            **timing,
+        )
+
+    def __enter__(self) -> Rig:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.publisher.stop()
+        for connection in self.connections:
+            connection.close()
+
+    def claim(self) -> CanonRow | None:
+        self.publisher.claim()
+        return self.publisher.visible()
+
+    def write(
+        self,
+        stream: Stream,
+        segments: Sequence[Sequence[BlockRef]],
+        lane: Lane,
+        *,
+        notify: bool = True,
+        with_ledger: bool = True,
+    ) -> int:
+        load_id = self.rng.getrandbits(64)
+        rows = write_load(
+            self.writes,
+            self.database,
+            stream,
+            lane,
+            [self.chain.with_parents(blocks) for blocks in segments],
+            load_id,
+            self.publisher.generation,
+            with_ledger=with_ledger,
+        )
+        if notify and with_ledger:
+            self.publisher.notify(rows)
+        return load_id
+
+    def write_history(self, first: int = 0, last: int | None = None, batch: int = 3) -> None:
+        """Load the whole grid segments of the history in every stream."""
+        history = self.chain.history if last is None else self.chain.path(self.chain.head, 0)
+        size, refs = FACTS.segment_blocks, history[: last + 1 if last is not None else None]
+        segments = [refs[at : at + size] for at in range(first, len(refs) - size + 1, size)]
+        for stream in STREAMS:
+            at = 0
+            while at < len(segments):
+                group = segments[at : at + batch]
+                part = group[0][0].number // FACTS.partition_blocks
+                group = [s for s in group if s[0].number // FACTS.partition_blocks == part]
+                self.write(stream, group, "history")
+                at += len(group)
+
+    def write_head(self, refs: Iterable[BlockRef]) -> None:
+        """Load head blocks, one load a stream and block."""
+        for ref in refs:
+            for stream in STREAMS:
+                self.write(stream, [[ref]], "head")
+
+    def follow(self, updates: Iterable[ForkUpdate]) -> None:
+        for update in updates:
+            self.publisher.apply_fork(update)
+
+    def grow(self, blocks: int = 1, back: int = 0) -> list[BlockRef]:
+        """Grow the chain, with its loads and fork updates."""
+        made, updates = self.chain.extend(blocks, back)
+        self.write_head(made)
+        self.follow(updates)
+        return made
+
+    def finalize(self, depth: int) -> None:
+        self.follow(self.chain.finalize(depth))
+
+    def shown(self) -> CanonRow:
+        row = self.publisher.visible()
+        assert row is not None
+        return row
