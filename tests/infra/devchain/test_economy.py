@@ -168,7 +168,9 @@ def test_swaps_of_ranges_have_two_signs(logs):
     for log in logs:
         if log.table in ("uniswap_v3_swaps", "uniswap_v4_swaps"):
             amount0, amount1 = log.rows[0][2:4]
-            assert (amount0 > 0) != (amount1 > 0)
+            # A very small one may be paid with nothing, as in real pools.
+            assert amount0 * amount1 <= 0
+            assert (amount0, amount1) != (0, 0)
 
 
 def test_contracts_lie_where_their_creation_puts_them(chain, logs):
