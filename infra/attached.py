@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from infra.clickhouse.config import ServerLimits
 from infra.clickhouse.datadir import STAMP, is_locked, read_stamp
 from infra.clickhouse.server import EmbeddedServer, RunningServer, find_running
 from infra.clickhouse_http import HttpAddress
+from schemas.errors_embedded import DataDirectoryInUse
 from schemas.errors_settings import DataMissing
 
 STARTING_SECONDS_MAX = 15.0
 """How long a server that another process is just starting or stopping is waited for."""
+QUERY_SECONDS_MAX = 60.0
+"""How long a run waits for a query that owns the directory."""
+BRIEF = "brief"
+"""In the directory's run/: process id of a query that owns it."""
+
+T = TypeVar("T")
 
 
 def chain_of(data_dir: Path) -> str:
@@ -55,7 +64,42 @@ def attached(
         yield running
         return
     with EmbeddedServer(data_dir, limits=limits, supervise=False) as server:
-        yield server
+        brief = data_dir / "run" / BRIEF
+        brief.write_text(f"{os.getpid()}\n")
+        try:
+            yield server
+        finally:
+            brief.unlink(missing_ok=True)
+
+
+def owned_briefly(data_dir: Path, pid: object) -> bool:
+    """Whether process `pid` owns the directory only for as long as its query takes."""
+    try:
+        return (data_dir / "run" / BRIEF).read_text().strip() == str(pid)
+    except OSError:
+        return False
+
+
+def patient_start(data_dir: Path, start: Callable[[], T]) -> T:
+    """Call `start`, again and again while a mere query owns the directory.
+
+    Without this, a `headrace sql` in another terminal could keep `headrace run` from starting.
+
+    Raises
+    ------
+    DataDirectoryInUse
+        If another owns it, or a query takes too long. And whatever `start` raises.
+    """
+    until = time.monotonic() + QUERY_SECONDS_MAX
+    while True:
+        try:
+            return start()
+        except DataDirectoryInUse as error:
+            # A query that has just ended is no owner any more, but was one a moment ago.
+            brief = owned_briefly(data_dir, error.data["pid"]) or not is_locked(data_dir)
+            if not brief or time.monotonic() > until:
+                raise
+            time.sleep(0.2)
 
 
 def http_address(

@@ -81,6 +81,10 @@ class SinkStage:
         for batch in self._batcher.flush() if hurry else self._batcher.due(self._clock()):
             self._write(batch)
 
+    def durable_names(self) -> list[SegmentName]:
+        """Names of the segments that are dropped when they come again."""
+        return list(self._durable)
+
     def forget(self, names: Sequence[SegmentName]) -> None:
         """Take these segments again when they come: their loads do not count."""
         self._durable.difference_update(names)

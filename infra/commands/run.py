@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from infra.attached import patient_start
 from infra.display import Display
 from infra.options import (
     ChainOption,
@@ -79,7 +80,8 @@ def run(
         data_dir=data,
     )
     if not settings.rpc:
-        raise EndpointMissing(chain=settings.chain)
+        raise EndpointMissing(chain=settings.chain or "the chain")
     from infra.pipeline import run_pipeline  # noqa: PLC0415 - heavy imports wait for their command
 
-    return run_pipeline(settings, Display(open_terminal(json=json)))
+    display = Display(open_terminal(json=json))
+    return patient_start(settings.data_dir, lambda: run_pipeline(settings, display))

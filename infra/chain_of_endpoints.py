@@ -1,0 +1,51 @@
+"""Settings without a chain and endpoints in, the chain that they serve out."""
+
+from __future__ import annotations
+
+import msgspec
+
+from infra.settings import Settings
+from ingest.endpoint import Endpoint
+from ingest.providers import ProviderPool
+from schemas.chains import ChainFacts, load_chains
+from schemas.errors import HeadraceError
+from schemas.errors_infra import GridInvalid
+
+
+async def find_chain(settings: Settings, pool: ProviderPool) -> tuple[Settings, ChainFacts]:
+    """The settings with the chain filled in, and its facts.
+
+    Where no chain was named it is the one of chains.toml with the chain id that the first
+    endpoint to answer gives; ``local`` for an id that none has.
+
+    Raises
+    ------
+    HeadraceError
+        No endpoint answers.
+    GridInvalid
+        A partition that is no multiple of its segments.
+    """
+    if settings.chain is None:
+        chain_id = await _chain_id(pool)
+        known = [name for name, facts in load_chains().items() if facts.chain_id == chain_id]
+        settings = settings.model_copy(update={"chain": known[0] if known else "local"})
+    try:
+        return settings, settings.facts
+    except ValueError as error:
+        raise GridInvalid(reason=str(error)) from error
+
+
+async def _chain_id(pool: ProviderPool) -> int:
+    async def work(endpoint: Endpoint) -> int:
+        return int(msgspec.json.decode(await endpoint.client.call("eth_chainId"), type=str), 16)
+
+    if len(pool.endpoints) == 1:
+        return await work(pool.endpoints[0])
+    last: HeadraceError | None = None
+    for endpoint in pool.endpoints:
+        try:
+            return await work(endpoint)
+        except HeadraceError as error:
+            last = error
+    assert last is not None
+    raise last

@@ -1,0 +1,221 @@
+"""A prepared database in, every stage of the embedded pipeline as running threads out."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from dataclasses import dataclass
+
+import structlog
+
+from infra.queues import ByteQueue
+from infra.settings import Settings
+from infra.sink_stage import SinkStage
+from infra.stages import Counts, Failures, ReorgStage, Router, Stage, decode_apply
+from infra.storage import Storage
+from processors.fork import ForkState
+from processors.reorg import snapshot
+from schemas.errors import HeadraceError
+from schemas.segments import Envelope, SegmentName
+from sinks.canon_row import Change, Missing, Reorg
+from sinks.compaction import Compactor
+from sinks.rewind import Rewinder
+from sinks.sealer import Sealer
+from sinks.sweeper import Sweeper
+
+log = structlog.get_logger(__name__)
+
+MAINTENANCE_SECONDS = 2.0
+"""Between two looks for what can be folded, sealed or swept."""
+WAIT_SECONDS = 0.02
+REORGS_KEPT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ReorgSeen:
+    """A reorg as the publisher applied it."""
+
+    reorg: Reorg
+    """What it replaced."""
+    at: float
+    """Unix time."""
+
+
+class StageSet:
+    """The stages of one run, joined by queues.
+
+    Parameters
+    ----------
+    settings
+        Bounds of queues and batches.
+    storage
+        The prepared database.
+    floor
+        First block to show.
+
+    Raises
+    ------
+    HeadraceError
+        A stage cannot take up where the last run ended.
+    """
+
+    def __init__(self, settings: Settings, storage: Storage, floor: int) -> None:
+        bytes_max = settings.limits.pipeline.queue_bytes_max
+        self._storage = storage
+        self._sinks = ByteQueue("sinks", bytes_max)
+        self._decode = ByteQueue("decode", bytes_max)
+        self._heads = ByteQueue("heads", bytes_max)
+        self.router = Router(self._sinks, self._decode, self._heads)
+        self.failures = Failures()
+        self.reorgs: list[ReorgSeen] = []
+        self.reorg_count = 0
+        Rewinder(storage.connect(), storage.database, storage.facts, storage.tables).finish()
+        self.publisher = storage.publisher(floor, self._on_missing, self._on_row)
+        generation = self.publisher.claim()
+        row = self.publisher.visible()
+        durable = storage.durable(row.sealed if row else ())
+        self.sink = SinkStage(
+            self._sinks,
+            storage.writer(generation),
+            storage.batcher(),
+            durable,
+            self.publisher.notify,
+            time.monotonic,
+        )
+        self.decode_counts = Counts()
+        apply = decode_apply(
+            storage.layouts,
+            storage.facts.segment_blocks,
+            self._decode,
+            self._sinks,
+            self.decode_counts,
+        )
+        self._reorg: ReorgStage | None = None
+        self._stages = [
+            Stage("decode", self._decode, apply, self.failures),
+            Stage("sink", self._sinks, self.sink.apply, self.failures, self.sink.idle),
+            Stage("reorg", self._heads, self._apply_head, self.failures),
+        ]
+        self._missing: list[Missing] = []
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._maintenance = threading.Thread(target=self._maintain, name="maintenance", daemon=True)
+
+    @property
+    def queue_bytes(self) -> dict[str, int]:
+        """Bytes that wait before each stage."""
+        return {"decode": self._decode.bytes_waiting, "load": self._sinks.bytes_waiting}
+
+    def start(self) -> None:
+        """Start every thread."""
+        self.publisher.start()
+        for stage in self._stages:
+            stage.start()
+        self._maintenance.start()
+
+    def begin_head(self, state: ForkState) -> None:
+        """Take up the head lane at a fork state; before its first envelope."""
+        self._reorg = ReorgStage(state, self._heads, self.publisher.apply_fork)
+        self.publisher.apply_fork(snapshot(state, int(time.time() * 1000)))
+
+    def visible_to(self, number: int) -> bool:
+        """Whether block `number` is visible."""
+        row = self.publisher.visible()
+        return row is not None and row.head.number >= number
+
+    async def settle(self, number: int, poll_seconds: float) -> None:
+        """Wait until all that was put is durable and block `number` is visible.
+
+        Raises
+        ------
+        HeadraceError
+            A stage failed.
+        """
+        self.sink.hurry.set()
+        while self._undone() or (number >= 0 and not self.visible_to(number)):
+            if self.failures.first is not None:
+                raise self.failures.first
+            await asyncio.sleep(poll_seconds)
+        self.sink.hurry.clear()
+
+    def take_missing(self) -> list[Missing]:
+        """Segments that the publisher misses, each once."""
+        with self._lock:
+            missing, self._missing = self._missing, []
+        return missing
+
+    def check_publisher(self) -> None:
+        """Raise what made the publisher fail, if anything did."""
+        if self.publisher.failure is not None:
+            raise self.publisher.failure
+
+    def drain(self, seconds: float) -> bool:
+        """Finish what was put, then stop every thread; False when the time is up."""
+        until = time.monotonic() + seconds
+        self.sink.hurry.set()
+        while self._undone() and self.failures.first is None:
+            if time.monotonic() > until:
+                self.abandon()
+                return False
+            time.sleep(WAIT_SECONDS)
+        self.abandon()
+        ended = [stage.join(max(0.1, until - time.monotonic())) for stage in self._stages]
+        self.publisher.stop()
+        self._maintenance.join(max(0.1, until - time.monotonic()))
+        return all(ended)
+
+    def abandon(self) -> None:
+        """Ask every thread to stop; what is in the queues is fetched again by the next run."""
+        self._stopping.set()
+        for queue in (self._heads, self._decode, self._sinks):
+            queue.close()
+
+    def _undone(self) -> int:
+        return self._heads.undone + self._decode.undone + self._sinks.undone
+
+    def _apply_head(self, envelope: Envelope) -> None:
+        assert self._reorg is not None, "the head lane was not begun"
+        self._reorg.apply(envelope)
+
+    def _on_missing(self, missing: Missing) -> None:
+        names = [name for name in self.sink.durable_names() if _is_of(name, missing)]
+        self.sink.forget(names)
+        with self._lock:
+            self._missing.append(missing)
+
+    def _on_row(self, change: Change) -> None:
+        if change.reorg is not None:
+            self.reorg_count += 1
+            self.reorgs = [*self.reorgs, ReorgSeen(change.reorg, time.time())][-REORGS_KEPT:]
+            log.info(
+                "reorg_applied",
+                from_block=change.reorg.ancestor.number + 1,
+                depth_blocks=len(change.reorg.removed),
+            )
+
+    def _maintain(self) -> None:
+        """Fold, seal and sweep now and then."""
+        storage = self._storage
+        named = (storage.connect(), storage.database, storage.tables, self.publisher)
+        compactor, sealer, sweeper = Compactor(*named), Sealer(*named), Sweeper(*named)
+        try:
+            while not self._stopping.wait(MAINTENANCE_SECONDS):
+                for folded in compactor.run_once():
+                    log.debug("folded", stream=folded.stream)
+                for sealed in sealer.run_once():
+                    log.info("sealed", partition=sealed.partition, rows=sealed.rows)
+                sweeper.run_once()
+        except HeadraceError as error:
+            if not self._stopping.is_set():
+                self.failures.report(error)
+        except BaseException as error:  # noqa: BLE001 - a dead stage must stop the pipeline
+            self.failures.report(error)
+
+
+def _is_of(name: SegmentName, missing: Missing) -> bool:
+    return (name.stream, name.from_block, name.to_block) == (
+        missing.stream,
+        missing.from_block,
+        missing.to_block,
+    )

@@ -1,0 +1,162 @@
+"""A data directory and a chain in, a prepared ClickHouse with its publisher and sink writer out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from infra.clickhouse.server import EmbeddedServer
+from infra.settings import Settings
+from infra.sink_stage import Arrival
+from infra.source import ChainSource
+from ingest.headwindow import HeadHeader
+from processors.abi import Layouts
+from processors.decode import event_version
+from schemas.errors_infra import SettingsOfOtherContent
+from schemas.segments import SegmentName
+from schemas.tables import CORE_STREAMS, CORE_TABLES, Table
+from sinks.batcher import Batcher, BatchLimits
+from sinks.canon_row import Change, Missing
+from sinks.canon_table import read_canon, read_rewinds
+from sinks.connection import Connection
+from sinks.ledger import LedgerRow, read_ledger
+from sinks.migrate import prepare_database
+from sinks.publisher import Publisher
+from sinks.writer import Writer
+
+
+class Storage:
+    """The ClickHouse side of one run: everything that writes, and what reads it back.
+
+    Parameters
+    ----------
+    settings
+        The run's.
+    server
+        A started server.
+    source
+        The chain, and what its segments' content versions may be.
+    layouts
+        Every event's layout and table.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        server: EmbeddedServer,
+        source: ChainSource,
+        layouts: Layouts,
+    ) -> None:
+        self.facts, self.chain_id, self.layouts = source.facts, source.chain_id, layouts
+        facts, chain_id = self.facts, self.chain_id
+        self.tables: tuple[Table, ...] = (*CORE_TABLES, *layouts.tables)
+        self.database = facts.name
+        self._server = server
+        self._limits = settings.limits.pipeline
+        with Connection(server.endpoint()) as admin:
+            prepare_database(admin, self.database, self.tables, facts, chain_id)
+        self.reader = Connection(server.endpoint(database=self.database))
+        self._connections = [self.reader]
+        self._check_content(source)
+
+    def connect(self) -> Connection:
+        """A connection of its own for one thread; closed with the storage."""
+        connection = Connection(self._server.endpoint(database=self.database))
+        self._connections.append(connection)
+        return connection
+
+    def publisher(
+        self,
+        floor: int,
+        on_missing: Callable[[Missing], None],
+        on_row: Callable[[Change], None],
+    ) -> Publisher:
+        """The chain's publisher, not yet claimed.
+
+        Parameters
+        ----------
+        floor
+            First block to show.
+        on_missing, on_row
+            See `Publisher`.
+        """
+        return Publisher(
+            self.connect(),
+            self.database,
+            self.facts,
+            dict.fromkeys(CORE_STREAMS),
+            floor,
+            on_missing=on_missing,
+            on_row=on_row,
+        )
+
+    def writer(self, generation: int) -> Writer:
+        """A writer of loads for one thread."""
+        return Writer(
+            self.connect(),
+            self.database,
+            self.tables,
+            self.facts.partition_blocks,
+            generation=generation,
+        )
+
+    def batcher(self) -> Batcher[Arrival]:
+        """What groups segments into loads."""
+        limits = BatchLimits(
+            bytes_max=self._limits.batch_bytes_max,
+            age_seconds_max=self._limits.batch_seconds_max,
+        )
+        return Batcher(self.facts.partition_blocks, limits)
+
+    def durable(self, sealed: Sequence[int]) -> set[SegmentName]:
+        """Names of the segments of open partitions whose loads may count."""
+        rewinds = read_rewinds(self.reader, self.database)
+
+        def counts(row: LedgerRow) -> bool:
+            return self.facts.partition(row.from_block) not in sealed and not any(
+                row.generation < rewind.generation and row.to_block > rewind.to_block
+                for rewind in rewinds
+            )
+
+        rows = read_ledger(self.reader, self.database)
+        return {row.name(self.chain_id) for row in rows if counts(row)}
+
+    def visible_headers(self, from_block: int) -> list[HeadHeader]:
+        """Headers of the visible blocks from a height on, oldest first."""
+        rows = self.reader.execute(
+            "SELECT block_number, block_hash, parent_hash, toUnixTimestamp(block_time) "
+            "FROM blocks WHERE block_number >= %(from_block)s ORDER BY block_number",
+            {"from_block": max(0, from_block)},
+            as_bytes=True,
+        )
+        return [HeadHeader(*row) for row in rows]
+
+    def visible_floor(self) -> int | None:
+        """The first visible block; None where nothing is visible."""
+        row = read_canon(self.reader, self.database)
+        return None if row is None else row.floor
+
+    def close(self) -> None:
+        """Close every connection."""
+        for connection in self._connections:
+            connection.close()
+
+    def _check_content(self, source: ChainSource) -> None:
+        """Refuse settings under which the same blocks would give other rows.
+
+        Raises
+        ------
+        SettingsOfOtherContent
+        """
+        raw = source.versions()
+        expected = {
+            "blocks": raw,
+            "logs": raw,
+            "events": {event_version(version, self.layouts.content_version) for version in raw},
+        }
+        stored = self.reader.execute(
+            "SELECT stream, groupUniqArray(content_version) FROM ledger GROUP BY stream"
+        )
+        for stream, versions in stored:
+            strange = sorted(set(versions) - expected.get(stream, set()))
+            if strange:
+                raise SettingsOfOtherContent(stream=stream, stored=", ".join(strange))
