@@ -29,9 +29,11 @@ FUNCTIONS = {
     # The inner conversion fails, and says the text, where it is not 0x and 40 (64) hex digits.
     # It is no throwIf because that is not folded into a constant, and so would not prune.
     "addr": "(text) -> toFixedString(unhex(substring(text, "
-    "toUInt8(if(match(text, '^0x[0-9a-fA-F]{40}$'), '3', text)))), 20)",
+    "toUInt8(if(match(text, '^0x[0-9a-fA-F]{40}$'), '3', "
+    "concat('not an address: ', text))))), 20)",
     "hash": "(text) -> toFixedString(unhex(substring(text, "
-    "toUInt8(if(match(text, '^0x[0-9a-fA-F]{64}$'), '3', text)))), 32)",
+    "toUInt8(if(match(text, '^0x[0-9a-fA-F]{64}$'), '3', "
+    "concat('not a hash: ', text))))), 32)",
     "hex0x": "(bytes) -> concat('0x', lower(hex(bytes)))",
 }
 """SQL functions: ``addr('0x…')``, ``hash('0x…')``, and ``hex0x(column)`` back to text."""
@@ -191,11 +193,8 @@ def create_functions(connection: Connection, family: EngineFamily | None = None)
         One of HR-40xx.
     """
     cluster = (family or EngineFamily()).on_cluster
-    rows = connection.execute("SELECT name FROM system.functions WHERE origin = 'SQLUserDefined'")
-    present = {row[0] for row in rows}
     for name, body in FUNCTIONS.items():
-        if name not in present or cluster:
-            connection.execute(f"CREATE OR REPLACE FUNCTION {name}{cluster} AS {body}")
+        connection.execute(f"CREATE OR REPLACE FUNCTION {name}{cluster} AS {body}")
 
 
 def chains_view(table: str, columns: Sequence[str], chains: Sequence[tuple[str, int]]) -> str:

@@ -163,7 +163,7 @@ def _analyst_profile(limits: ServerLimits) -> Tree:
 
 def _analyst_grants(databases: Sequence[str]) -> list[str]:
     """Own databases, and of ClickHouse's only what describes tables and functions."""
-    readable = ("tables", "columns", "databases", "functions", "settings", "parts", "processes")
+    readable = ("tables", "columns", "databases", "functions", "settings", "parts")
     system = [f"GRANT SELECT ON system.{table}" for table in readable]
     shown = ["GRANT SHOW ON *.*"]
     if databases:
