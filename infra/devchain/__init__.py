@@ -2,6 +2,14 @@
 
 Hashes, parent links, roots and blooms are true; state roots and signatures are deterministic
 fakes, and `web3_clientVersion` says ``synthetic``.
+
+    chain = Chain(Spec(seed=7, budget=Budget(transactions=30, logs=100)))
+    chain.mine(1000)
+    with serve_in_thread(chain, endpoints=2) as serving:
+        serving.set_fault(Fault("omit_logs", probability=0.1), endpoint=1)
+        chain.reorg(3)
+        ...  # read from serving.http_urls and serving.ws_urls
+    truth = truth_of(chain.blocks(), chain.chain_id)
 """
 
 from infra.devchain.chain import Chain, Change

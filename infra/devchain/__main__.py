@@ -15,6 +15,7 @@ import uvloop
 from infra.devchain.archive import Archive, open_archive
 from infra.devchain.chain import Chain
 from infra.devchain.planning import Budget
+from infra.devchain.rpc import Limits
 from infra.devchain.sealing import Spec
 from infra.devchain.server import DevchainServer
 
@@ -112,6 +113,12 @@ def main(
     reorg_depth_max: Annotated[int, typer.Option(help="Depth of the deepest reorg.")] = 3,
     endpoints: Annotated[int, typer.Option(help="Ports that serve the chain.")] = 1,
     port: Annotated[int, typer.Option(help="Port of the first; 0 takes a free one.")] = 0,
+    logs_range_max: Annotated[
+        int | None, typer.Option(help="Blocks that one eth_getLogs may span; none: no limit.")
+    ] = None,
+    logs_results_max: Annotated[
+        int | None, typer.Option(help="Logs that one eth_getLogs may answer; none: no limit.")
+    ] = None,
     archive: Annotated[
         Path | None,
         typer.Option(help="Serve a chain that does not change from this folder; made if missing."),
@@ -133,7 +140,8 @@ def main(
         served = Chain(_of_now(spec, blocks) if now else spec)
         served.mine(blocks)
     pace = Pace(interval, reorg_every, reorg_depth_max)
-    uvloop.run(_serve(DevchainServer(served, endpoints), port, pace))
+    limits = Limits(logs_range_max, logs_results_max)
+    uvloop.run(_serve(DevchainServer(served, endpoints, limits=limits), port, pace))
 
 
 if __name__ == "__main__":

@@ -91,11 +91,14 @@ def _stopped(process):
 
 def test_command_serves_until_interrupted():
     options = ("--seed", "7", "--blocks", "12", "--interval", "0", "--chain-id", "77")
-    process = _started(*options, "--transactions", "4", "--logs", "9", "--endpoints", "2")
+    budget = ("--transactions", "4", "--logs", "9", "--logs-range-max", "3")
+    process = _started(*options, *budget, "--endpoints", "2")
     try:
         urls = [process.stdout.readline().strip() for _ in range(2)]
         assert call(urls[0], "eth_chainId") == "0x4d"
         assert call(urls[1], "eth_blockNumber") == "0xc"
+        query = {"fromBlock": "0x1", "toBlock": "0x4"}
+        assert refusal(urls[0], "eth_getLogs", query)[1] == "exceed maximum block range: 3"
         expected = Chain(Spec(seed=7, chain_id=77, budget=Budget(4, 9)))
         expected.mine(12)
         head = call(urls[0], "eth_getBlockByNumber", "latest", False)

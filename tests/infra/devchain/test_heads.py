@@ -128,6 +128,17 @@ async def test_blocks_come_by_themselves_at_an_interval(server, chain):
         assert numbers == list(range(11, 16))
 
 
+async def test_a_serving_thread_mines_at_an_interval(chain):
+    with serve_in_thread(chain) as serving:
+        assert serving.chain is chain
+        async with websockets.connect(serving.ws_urls[0]) as socket:
+            subscription = (await _call(socket, "eth_subscribe", "newHeads"))["result"]
+            serving.set_interval(0.01)
+            assert (await _head(socket, subscription))["number"] == "0xb"
+            assert (await _head(socket, subscription))["number"] == "0xc"
+            serving.set_interval(None)
+
+
 async def test_heads_of_a_chain_changed_from_another_thread(chain):
     with serve_in_thread(chain) as serving:
         async with websockets.connect(serving.ws_urls[0]) as socket:
