@@ -63,12 +63,14 @@ def attached(
     if running is not None:
         yield running
         return
-    with EmbeddedServer(data_dir, limits=limits, supervise=False) as server:
-        brief = data_dir / "run" / BRIEF
-        brief.write_text(f"{os.getpid()}\n")
-        try:
+    brief = data_dir / "run" / BRIEF
+    try:
+        with EmbeddedServer(data_dir, limits=limits, supervise=False) as server:
+            brief.write_text(f"{os.getpid()}\n")
             yield server
-        finally:
+    finally:
+        # After the server has stopped: until then the directory is owned, and owned briefly.
+        if owned_briefly(data_dir, os.getpid()):
             brief.unlink(missing_ok=True)
 
 
@@ -88,18 +90,27 @@ def patient_start(data_dir: Path, start: Callable[[], T]) -> T:
     Raises
     ------
     DataDirectoryInUse
-        If another owns it, or a query takes too long. And whatever `start` raises.
+        If another run owns it, or a query takes too long. And whatever `start` raises.
     """
     until = time.monotonic() + QUERY_SECONDS_MAX
     while True:
         try:
             return start()
         except DataDirectoryInUse as error:
-            # A query that has just ended is no owner any more, but was one a moment ago.
-            brief = owned_briefly(data_dir, error.data["pid"]) or not is_locked(data_dir)
-            if not brief or time.monotonic() > until:
+            if time.monotonic() > until or _is_run(data_dir, error.data["pid"]):
                 raise
             time.sleep(0.2)
+
+
+def _is_run(data_dir: Path, pid: object) -> bool:
+    """Whether the owner is up and is no query; one that starts or stops may be either."""
+    for _ in range(2):
+        running = find_running(data_dir)
+        if running is None or str(running.owner_pid) != str(pid) or owned_briefly(data_dir, pid):
+            return False
+        # A query's server is up a moment before its marker stands.
+        time.sleep(0.3)
+    return True
 
 
 def http_address(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from infra.attached import chain_of
+from infra.attached import chain_of, patient_start
 from infra.display import Display
 from infra.options import ConfigOption, DataOption, JsonOption, read_settings
 from infra.terminal import open_terminal
@@ -38,4 +38,5 @@ def rewind(
         typer.confirm(f"Take {chain} back to block {to_block}?", abort=True)
     from infra.rewind import run_rewind  # noqa: PLC0415 - heavy imports wait for their command
 
-    return run_rewind(settings, to_block, Display(open_terminal(json=json)))
+    display = Display(open_terminal(json=json))
+    return patient_start(settings.data_dir, lambda: run_rewind(settings, to_block, display))
