@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -138,8 +138,8 @@ class Layouts:
     """First 8 bytes of each known topic0 as little-endian numbers, rising."""
     topic0: npt.NDArray[np.uint64]
     """uint64[n, 4]: the whole of each known topic0, in the order of the prefixes."""
-    group_numbers: npt.NDArray[np.uint16]
-    """uint16[n, 5]: group number by (topic0, number of topics)."""
+    group_numbers: npt.NDArray[np.unsignedinteger[Any]]
+    """uint16[n, 5] (or uint32): group number by (topic0, number of topics)."""
     empty_blocks: tuple[ColumnBlock, ...]
     """A block of no rows for each table."""
 
@@ -227,10 +227,12 @@ def _layout(position: int, declared: EventTable, event: EventAbi) -> Layout:
 
 def _groups(
     by_topic0: Sequence[Sequence[tuple[str, Addresses | None, Layout]]],
-) -> tuple[tuple[Group, ...], npt.NDArray[np.uint16]]:
+) -> tuple[tuple[Group, ...], npt.NDArray[np.unsignedinteger[Any]]]:
     """Groups for every number of topics that a log of a known topic0 can have."""
     groups: list[Group] = []
-    numbers = np.zeros((len(by_topic0), 5), np.uint16)
+    # 16 bits while they do: numpy sorts those by counting, three times as fast.
+    dtype = np.uint16 if 4 * len(by_topic0) < 1 << 16 else np.uint32
+    numbers: npt.NDArray[np.unsignedinteger[Any]] = np.zeros((len(by_topic0), 5), dtype)
     for at, declared in enumerate(by_topic0):
         owners: dict[tuple[str, int], list[tuple[Addresses | None, Layout]]] = defaultdict(list)
         for owner, addresses, layout in declared:
@@ -279,14 +281,18 @@ def _membership(contract: Contract, factory: Factory) -> Membership:
 
 def _check_names(owned: Sequence[Owned]) -> None:
     """Refuse tables that would share a name, in ClickHouse's sense: T, T_open and T_sealed."""
-    holders = {t.name: "Headrace itself" for t in (*CORE_TABLES, DECODE_FAILURES)}
+    holders = {
+        physical: "Headrace itself"
+        for table in (*CORE_TABLES, DECODE_FAILURES)
+        for physical in _physical(table.name)
+    }
     for owner, _, event in owned:
-        name = event.table.name
-        taken = next((n for n in _physical(name) for h in holders if n in _physical(h)), None)
-        if taken is not None:
-            holder = next(holders[h] for h in holders if taken in _physical(h))
-            raise TableNameTaken(contract=owner, table=name, holder=holder)
-        holders[name] = f"contract {owner}" if owner else "a built-in pack"
+        names = _physical(event.table.name)
+        for physical in names:
+            if physical in holders:
+                holder = holders[physical]
+                raise TableNameTaken(contract=owner, table=event.table.name, holder=holder)
+        holders |= dict.fromkeys(names, f"contract {owner}" if owner else "a built-in pack")
 
 
 def _physical(name: str) -> tuple[str, str, str]:

@@ -161,6 +161,7 @@ def parse_event(text: str) -> EventAbi:
         if parameters:
             reader.expect(",")
         kind = reader.type()
+        reader.accept("payable")
         indexed = reader.accept("indexed")
         label = reader.name("a parameter's name") if reader.peek() not in (",", ")") else ""
         parameters.append(Parameter(label, kind, indexed))

@@ -16,6 +16,12 @@ from schemas.events import EventTable, declare_table, snake_case
 ABI_BYTES_MAX = 16 * 1024 * 1024
 """Largest ABI file that is read; the largest published ones are below 1 MiB."""
 
+EVENTS_MAX = 256
+"""Most events that one contract declares: each becomes two tables in ClickHouse."""
+
+TABLE_NAME_MAX = 120
+"""Longest table name: ClickHouse makes file names of it, and the sinks add to it."""
+
 JSON_DEPTH_MAX = 256
 """Deepest nesting of an ABI file; beyond some thousands Python's own reader may crash."""
 
@@ -108,6 +114,9 @@ def declare_contract(entry: ContractEntry) -> Contract:
     if not named:
         why = f"; {'; '.join(skipped)}" if skipped else ""
         raise MalformedContract(where=entry.where, reason=f"{entry.name} declares no event{why}")
+    if len(named) > EVENTS_MAX:
+        reason = f"{entry.name} declares {len(named)} events, at most {EVENTS_MAX} are allowed"
+        raise MalformedContract(where=entry.where, reason=reason)
     addresses = None
     if entry.addresses is not None:
         addresses = frozenset(_address(text, entry.where) for text in entry.addresses)
@@ -145,6 +154,9 @@ def _tables(contract: str, found: Sequence[tuple[EventAbi, str]]) -> tuple[Event
 def _declared(
     name: str, doc: str, layouts: Sequence[tuple[EventAbi, str]], contract: str
 ) -> EventTable:
+    if len(name) > TABLE_NAME_MAX:
+        reason = f"the table name {name} is longer than {TABLE_NAME_MAX} characters"
+        raise MalformedContract(where=layouts[-1][1], reason=reason)
     try:
         return declare_table(name, doc, [event for event, _ in layouts])
     except ValueError as error:

@@ -116,6 +116,7 @@ def test_signatures_as_people_write_them() -> None:
         canonical,
         f"event {canonical};",
         "event  Transfer ( address indexed from,address   indexed to,uint value ) ;",
+        "Transfer(address payable indexed from, address payable indexed to, uint256 value)",
     ):
         assert parse_event(text).text == canonical
         assert parse_event(text).topic_count == 3

@@ -9,7 +9,7 @@ import pytest
 
 from processors.abi import build_layouts
 from schemas.abi import parse_event
-from schemas.contracts import ContractEntry, FactoryEntry, declare_contract
+from schemas.contracts import EVENTS_MAX, ContractEntry, FactoryEntry, declare_contract
 from schemas.errors_processors import (
     EventsIndistinct,
     MalformedAbi,
@@ -131,6 +131,11 @@ FACTORY = FactoryEntry("0x" + "11" * 20, "Made(address indexed a, uint256 n)", "
         (
             {"signatures": (("N() anonymous", "x"),)},
             "declares no event; N() anonymous is anonymous",
+        ),
+        ({"signatures": ((f"{'N' * 130}()", "x"),)}, "is longer than 120 characters"),
+        (
+            {"signatures": tuple((f"N{i}()", "x") for i in range(EVENTS_MAX + 1))},
+            "desk declares 257 events, at most 256 are allowed",
         ),
         ({"addresses": ("0x12",)}, "'0x12' is no address"),
         ({"addresses": ()}, "desk has no address"),

@@ -329,3 +329,14 @@ def test_a_log_of_190_kb_decodes() -> None:
     row = log_row([parse_event(text).topic0], eth_abi.encode(["bytes"], [payload]))
     assert len(row["data"]) > 190_000
     assert decode([row], layouts)["blobs"][0]["payload"] == payload
+
+
+def test_more_events_than_16_bits_number_are_told_apart() -> None:
+    events = [parse_event(f"Event{i}(uint256 x)") for i in range(16_400)]
+    tables = [declare_table(f"t{i}", "", [event]) for i, event in enumerate(events)]
+    layouts = build_layouts((), tables)
+    assert len(layouts.groups) > 1 << 16
+    chosen = [0, 1, 8_000, 16_398, 16_399]
+    rows = [log_row([events[i].topic0], word(i), log_index=n) for n, i in enumerate(chosen)]
+    out = decode(rows, layouts)
+    assert {name: row["x"] for name, (row,) in out.items()} == {f"t{i}": i for i in chosen}

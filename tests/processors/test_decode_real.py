@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +144,43 @@ def test_all_real_logs_equal_process_log_and_eth_abi(chaindata: Path) -> None:
             assert ours(LAYOUTS, rows) == oracle(rows), path.name
             decoded += len(rows)
     assert decoded > 4_000
+
+
+def logs_within(value: Any) -> Iterator[dict[str, Any]]:
+    """The JSON-RPC logs anywhere inside a JSON value."""
+    if isinstance(value, dict):
+        if {"topics", "data", "logIndex", "blockHash"} <= set(value) and value["blockHash"]:
+            yield value
+        for part in value.values():
+            yield from logs_within(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from logs_within(part)
+
+
+def json_values(path: Path) -> Iterator[Any]:
+    """What a file holds of JSON: all of it, or its lines, or the lines of recorded calls."""
+    raw = path.read_bytes()
+    text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
+    try:
+        yield json.loads(text)
+    except ValueError:
+        for line in text.splitlines():
+            with suppress(ValueError):
+                yield json.loads(line.removeprefix("<< "))
+
+
+def test_logs_of_every_other_file_equal_process_log(chaindata: Path) -> None:
+    """Recorded calls, exports and the rechained blocks; each log once, wherever it stands."""
+    rows: dict[Any, dict[str, Any]] = {}
+    kinds = (".json", ".io", ".jsonl", ".gz")
+    for path in sorted(chaindata.rglob("*")):
+        if path.suffix in kinds and path.relative_to(chaindata).parts[0] != "blocks":
+            for log in (log for value in json_values(path) for log in logs_within(value)):
+                row = from_rpc(log)
+                rows[row["address"], *log["topics"], row["data"]] = {**row, "log_index": len(rows)}
+    assert len(rows) > 3_000
+    assert ours(LAYOUTS, list(rows.values())) == oracle(list(rows.values()))
 
 
 def test_one_segment_of_all_blocks_equals_block_by_block(chaindata: Path) -> None:
