@@ -312,12 +312,13 @@ def _topic_columns(topics: list[list[str]], rows: AnyRows) -> dict[str, Column]:
         bytes32, list(chain.from_iterable(topics)), "log topic", InnerRows(rows, topics)
     )
     starts = np.cumsum(counts) - counts
+    # The row after the last is what stands where a topic is absent.
+    padded = np.concatenate([as_array(flat), np.zeros((1, 32), np.uint8)])
     columns: dict[str, Column] = {}
     for place in range(_TOPICS_MAX):
         valid = counts > place
-        values = np.zeros((len(topics), 32), np.uint8)
-        values[valid] = as_array(flat)[starts[valid] + place]
-        columns[f"topic{place}"] = Nullable(valid, values)
+        rows_taken = np.where(valid, starts + place, len(padded) - 1)
+        columns[f"topic{place}"] = Nullable(valid, padded.take(rows_taken, axis=0))
     return columns
 
 

@@ -18,6 +18,7 @@ from ingest.rlp import (
     EMPTY_BYTES,
     bytes_prefix,
     encode_list,
+    frame_lists,
     list_prefix,
 )
 from ingest.rlpcolumns import (
@@ -129,8 +130,8 @@ def encode_logs(logs: ColumnBlock) -> list[bytes]:
             framed = rows_of(_log_heads(column["address"], topics[:count], index))
             for row, head in zip(index.tolist(), framed, strict=True):
                 heads[row] = head
-    bodies = [head + data for head, data in zip(heads, byte_parts(column["data"]), strict=True)]
-    return [list_prefix(len(body)) + body for body in bodies]
+    parts = zip(heads, byte_parts(column["data"]), strict=True)
+    return frame_lists([head + data for head, data in parts])
 
 
 def topic_counts(logs: ColumnBlock) -> npt.NDArray[np.int64]:

@@ -188,8 +188,12 @@ def _ragged(texts: Sequence[str], field: str, rows: AnyRows) -> Ragged:
 
 
 def _numbers(kind: Kind, texts: Sequence[str], field: str, rows: AnyRows) -> npt.NDArray[Any]:
+    count = len(texts)
+    if count > 1 and texts.count(texts[0]) == count:
+        # Chain ids, types and states: one value is decoded, checked, and then repeated.
+        return np.repeat(_numbers(kind, texts[:1], field, rows), count)
     digits = _quantities(texts, _NUMBER_DIGITS, kind, field, rows)
-    values = np.ascontiguousarray(digits).view(">u8").reshape(len(texts))
+    values = np.ascontiguousarray(digits).view(">u8").reshape(count)
     limit = (1 << (8 * kind.width)) - 1
     beyond = np.flatnonzero(values > limit)
     if len(beyond):

@@ -8,6 +8,7 @@ only where they differ is their value looked at.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain, repeat
 
 from ingest.hexcolumns import Rows, clip, quantities
 from ingest.wire import Block, Log, Receipt, Transaction
@@ -85,20 +86,15 @@ def check_receipts(block: Block, receipts: Sequence[Receipt], *, strict: bool) -
     if strict:
         _check_order(block, receipts, own)
     logs = [log for receipt in receipts for log in receipt.logs]
-    expected = [
-        text for text, receipt in zip(own, receipts, strict=True) for _ in range(len(receipt.logs))
-    ]
+    counts = [len(receipt.logs) for receipt in receipts]
+    expected = list(chain.from_iterable(map(repeat, own, counts)))
     given = [log.transaction_hash for log in logs]
     if given != expected:
         _first_difference(block, "transactionHash", given, expected)
     check_logs(block, logs, strict=strict)
     if strict:
         places = quantities(len(receipts))
-        positions = [
-            place
-            for place, receipt in zip(places, receipts, strict=True)
-            for _ in range(len(receipt.logs))
-        ]
+        positions = list(chain.from_iterable(map(repeat, places, counts)))
         indexes = [log.transaction_index for log in logs]
         if indexes != positions:
             _first_difference(block, "transactionIndex", indexes, positions)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ingest.rlp import encode_bytes, encode_digits
+from ingest.rlp import frame_bytes
 from schemas.columns import Column, Nullable
 
 WORD = b"\xa0"
@@ -40,14 +40,14 @@ def fixed_parts(values: Any, prefix: bytes) -> list[bytes]:
 def byte_parts(column: Any) -> list[bytes]:
     """Each row of a ragged column as RLP."""
     raw, ends = column.values.tobytes(), column.offsets.tolist()
-    return [encode_bytes(raw[a:b]) for a, b in pairwise(ends)]
+    return frame_bytes([raw[a:b] for a, b in pairwise(ends)])
 
 
 def uint_parts(column: Any) -> list[bytes]:
     """Each row of a number or u256 column as RLP."""
     if column.ndim == 1:
         column = column.astype("<u8").view(np.uint8).reshape(len(column), 8)
-    return encode_digits([row.lstrip(b"\0") for row in rows_of(column[:, ::-1])])
+    return frame_bytes([row.lstrip(b"\0") for row in rows_of(column[:, ::-1])])
 
 
 def optional_parts(column: Column, encode: Callable[[Any], list[bytes]]) -> list[bytes | None]:

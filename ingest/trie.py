@@ -12,7 +12,7 @@ from functools import lru_cache
 from operator import itemgetter
 
 from ingest.keccak import keccak
-from ingest.rlp import EMPTY_BYTES, bytes_prefix, encode_bytes, encode_uint, list_prefix
+from ingest.rlp import EMPTY_BYTES, encode_bytes, encode_uint, frame_bytes, frame_lists, list_prefix
 
 EMPTY_ROOT = keccak(EMPTY_BYTES)
 """Root of a trie without values."""
@@ -118,7 +118,8 @@ def ordered_root(values: Sequence[bytes]) -> bytes:
     if not all(values):
         raise ValueError("an ordered trie cannot hold an empty value")
     plan = _plan(len(values))
-    nodes = _leaf_nodes(plan.leaf_paths, values)
+    leaves = zip(plan.leaf_paths, frame_bytes(values), strict=True)
+    nodes = frame_lists([path + value for path, value in leaves])
     if not plan.inner:
         return keccak(nodes[0])
     references = [_HASH_PREFIX + keccak(node) if len(node) > 31 else node for node in nodes]
@@ -129,12 +130,3 @@ def ordered_root(values: Sequence[bytes]) -> bytes:
         node = list_prefix(len(body)) + body
         references.append(_HASH_PREFIX + keccak(node) if len(node) > 31 else node)
     return keccak(node)
-
-
-def _leaf_nodes(paths: tuple[bytes, ...], values: Sequence[bytes]) -> list[bytes]:
-    nodes = []
-    for path, value in zip(paths, values, strict=True):
-        size = len(value)
-        body = path + value if size == 1 and value[0] < 0x80 else path + bytes_prefix(size) + value
-        nodes.append(list_prefix(len(body)) + body)
-    return nodes

@@ -337,9 +337,9 @@ def _prove_withdrawals(blocks: Sequence[Block], columns: BlockColumns) -> None:
                     computed=_hex(roots[row]), expected="nothing", **block_place(block)
                 )
             continue
-        if block.withdrawals is None:
-            raise FieldMissing(field="withdrawals", **block_place(block))
         if roots[row] != wanted[row]:
+            if block.withdrawals is None:
+                raise FieldMissing(field="withdrawals", **block_place(block))
             raise WithdrawalsRootMismatch(
                 computed=_hex(roots[row]), expected=_hex(wanted[row]), **block_place(block)
             )

@@ -7,7 +7,14 @@ import rlp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.rlp import bytes_prefix, encode_bytes, encode_digits, encode_list, encode_uint
+from ingest.rlp import (
+    bytes_prefix,
+    encode_bytes,
+    encode_list,
+    encode_uint,
+    frame_bytes,
+    frame_lists,
+)
 
 EDGES = [0, 1, 55, 56, 57, 255, 256, 257, 4095, 4096, 65_535, 65_536, 70_000]
 
@@ -57,4 +64,12 @@ def test_nested_lists_equal_the_reference(value: bytes | list) -> None:
 @given(st.lists(st.integers(0, 2**256 - 1), max_size=20))
 def test_many_integers_at_once(values: list[int]) -> None:
     digits = [value.to_bytes((value.bit_length() + 7) // 8, "big") for value in values]
-    assert encode_digits(digits) == [encode_uint(value) for value in values]
+    assert frame_bytes(digits) == [encode_uint(value) for value in values]
+
+
+def test_many_values_at_once() -> None:
+    values = [bytes([size % 256]) * size for size in (*EDGES, 1, 1)] + [b"\x7f", b"\x80"]
+    assert frame_bytes(values) == [rlp.encode(value) for value in values]
+    assert frame_lists([b"\x05" * size for size in EDGES]) == [
+        rlp.encode([5] * size) for size in EDGES
+    ]
