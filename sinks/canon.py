@@ -261,7 +261,8 @@ class Canon:
         elif over and load.pieces[0].history and tiling.low <= load.pieces[0].to_block:
             if tiling.swap(load):
                 self._dirty = True
-            elif load.pieces[0].from_block >= tiling.low:
+            elif load.pieces[0].from_block >= tiling.low and load.pieces[-1].to_block <= top:
+                # Above finality it stays: a reorg may take away the tiles that it contradicts.
                 tiling.reject(load)
 
     def _extend(self) -> None:
