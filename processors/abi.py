@@ -27,7 +27,6 @@ DECODER_VERSION = 1
 """Rises whenever the same log may decode to other rows."""
 
 _HASH = parse_type("bytes32")
-_MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
 
 Rows: TypeAlias = npt.NDArray[np.int64]
 Owned: TypeAlias = tuple[str, frozenset[bytes] | None, EventTable]
@@ -66,16 +65,15 @@ class Layout:
 class Addresses:
     """A set of addresses that rows of addresses are looked up in."""
 
-    keys: npt.NDArray[np.uint64]
-    """A mix of each address's bytes, rising."""
-    addresses: npt.NDArray[np.uint8]
-    """uint8[n, 20], in the order of the keys."""
+    rising: npt.NDArray[np.bytes_]
+    """S20[n]: numpy drops trailing zeros of such strings, which tells those of one width apart."""
 
     def holds(self, addresses: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
         """bool[n]: which of `addresses`, uint8[n, 20], are in the set."""
-        at = np.minimum(self.keys.searchsorted(_mixed(addresses)), len(self.keys) - 1)
-        same: npt.NDArray[np.bool_] = (self.addresses[at] == addresses).all(axis=1)
-        return same
+        texts = np.ascontiguousarray(addresses).view("S20").ravel()
+        at = np.minimum(self.rising.searchsorted(texts), len(self.rising) - 1)
+        held: npt.NDArray[np.bool_] = self.rising[at] == texts
+        return held
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,22 +247,8 @@ def _groups(
     return tuple(groups), numbers
 
 
-def _mixed(addresses: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
-    """A uint64 for each address, from all of its bytes."""
-    whole = np.ascontiguousarray(addresses)
-    words = np.zeros((len(whole), 3), np.uint64)
-    words[:, :2] = np.ascontiguousarray(whole[:, :16]).view("<u8")
-    words[:, 2] = np.ascontiguousarray(whole[:, 16:]).view("<u4")[:, 0]
-    words *= _MIX
-    mixed: npt.NDArray[np.uint64] = words[:, 0] ^ (words[:, 1] >> np.uint64(7)) ^ words[:, 2]
-    return mixed
-
-
 def _address_set(addresses: frozenset[bytes]) -> Addresses:
-    flat = np.frombuffer(b"".join(sorted(addresses)), np.uint8).reshape(len(addresses), 20)
-    keys = _mixed(flat)
-    order = keys.argsort(kind="stable")
-    return Addresses(keys[order], flat[order])
+    return Addresses(np.sort(np.array(list(addresses), "S20")))
 
 
 def _membership(contract: Contract, factory: Factory) -> Membership:

@@ -252,6 +252,7 @@ def test_a_factorys_children_are_decoded_from_every_address_and_joined_on_read()
 def test_vanity_addresses_are_told_apart() -> None:
     addresses = [bytes(19) + bytes([n]) for n in range(40)]
     addresses += [bytes([n]) + bytes(19) for n in range(1, 40)]
+    addresses += [b"ab" + bytes(n) + b"c" + bytes(17 - n) for n in range(18)]
     chosen = addresses[::3]
     layouts = build_layouts([entry(addresses=tuple(f"0x{a.hex()}" for a in chosen))])
     rows = [
