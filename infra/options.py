@@ -26,7 +26,11 @@ FromOption = Annotated[
 ]
 ChainOption = Annotated[
     str | None,
-    typer.Option("--chain", metavar="NAME", help="Chain by name; `local` takes any chain id."),
+    typer.Option(
+        "--chain",
+        metavar="NAME",
+        help="Chain by name; `local` takes any chain id (default: what --rpc serves).",
+    ),
 ]
 RpcOption = Annotated[
     list[str] | None,

@@ -199,7 +199,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[TreePath, str]:
     tops = known_keys()
     nested = {
         f"{table}__{key}".upper(): (table, key)
-        for table in ("clickhouse", "limits", "logs")
+        for table in ("clickhouse", "grid", "limits", "logs")
         for key in known_keys((table,))
     }
     spelt: dict[str, TreePath] = {
@@ -257,8 +257,8 @@ def _check_limits(values: Mapping[str, Any], origins: Origins) -> None:
 
 
 def _check_chain(values: Mapping[str, Any], origins: Origins) -> None:
-    chain = values.get("chain", "ethereum")
-    if chain not in load_chains():
+    chain = values.get("chain")
+    if chain is not None and chain not in load_chains():
         raise ChainUnknown(
             chain=chain,
             where=origins.where(("chain",)),
@@ -334,7 +334,7 @@ def _without_union_tags(path: TreePath) -> TreePath:
     keys = (
         {
             key
-            for table in ((), ("rpc",), ("contracts",), ("clickhouse",), ("logs",))
+            for table in ((), ("rpc",), ("contracts",), ("clickhouse",), ("grid",), ("logs",))
             for key in known_keys(table)
         }
         | set(FILE_NAMES.values())

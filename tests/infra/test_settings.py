@@ -13,6 +13,7 @@ from infra.contracts import declare_contracts
 from infra.settings import Limits, Settings, limit_groups
 from infra.settings_sources import known_keys, load_settings
 from infra.toml_lines import key_lines, line_of
+from schemas.chains import load_chains
 from schemas.errors import HeadraceError
 from schemas.errors_processors import MalformedAbi
 from schemas.errors_settings import (
@@ -242,11 +243,27 @@ def test_settings_are_frozen(file: Path) -> None:
 
 def test_verification_stays_within_what_the_chain_reaches(file: Path) -> None:
     polygon = load(file, "chain = 'polygon'\nverify = 'full'")
-    ethereum = load(file, "")
+    ethereum = load(file, "chain = 'ethereum'")
 
     assert polygon.verify_head is Verification.header
     assert ethereum.verify_history is Verification.receipts
     assert ethereum.verify_head is Verification.full
+
+
+def test_the_grid_can_be_another_than_the_chains(file: Path) -> None:
+    settings = load(file, "chain = 'base'\n[grid]\nsegment_blocks = 4\npartition_blocks = 40")
+
+    assert (settings.facts.segment_blocks, settings.facts.partition_blocks) == (4, 40)
+    assert load(file, "chain = 'base'").facts == load_chains()["base"]
+    environ = {"HEADRACE_GRID__SEGMENT_BLOCKS": "2"}
+    assert load(file, "chain = 'base'", environ).facts.segment_blocks == 2
+    with pytest.raises(ValueError, match="multiple"):
+        _ = load(file, "[grid]\nsegment_blocks = 3\npartition_blocks = 10").facts
+
+
+def test_without_a_chain_the_facts_are_of_any(file: Path) -> None:
+    assert load(file, "").chain is None
+    assert load(file, "").facts.chain_id is None
 
 
 def test_every_limit_has_one_group_and_can_be_set(file: Path) -> None:
