@@ -70,19 +70,20 @@ def event_version(logs: str, layouts: str) -> str:
 
 def _decode(columns: dict[str, Any], layouts: Layouts, blocks: list[ColumnBlock]) -> None:
     """Fill in the blocks of the tables that have rows."""
-    order, groups = _grouped(columns, layouts)
-    if not groups:
+    order, found = _grouped(columns, layouts)
+    if not found:
         return
     logs = _gathered(columns, order)
     parts: dict[int, list[Part]] = defaultdict(list)
     refusals: list[Refusal] = []
-    spans = _spans(logs, [start for _, start in groups])
-    for (number, _), span in zip(groups, spans, strict=True):
-        for part in _decode_group(layouts.groups[number - 1], logs, span, refusals):
+    groups = [layouts.groups[number - 1] for number, _ in found]
+    spans = _spans(logs, groups, [start for _, start in found])
+    for group, span in zip(groups, spans, strict=True):
+        for part in _decode_group(group, logs, span, refusals):
             if part.rows:
                 parts[part.layout.table].append(part)
-    for table, found in parts.items():
-        blocks[table] = _block(layouts.tables[table].name, found, logs)
+    for table, filling in parts.items():
+        blocks[table] = _block(layouts.tables[table].name, filling, logs)
     if any(len(refusal.logs) for refusal in refusals):
         blocks[-1] = failure_rows(refusals, logs, columns["topic0"])
 
@@ -110,21 +111,20 @@ def _grouped(columns: dict[str, Any], layouts: Layouts) -> tuple[Rows, list[tupl
     return order, list(zip(ranked[starts].tolist(), starts.tolist(), strict=True))
 
 
-def _spans(logs: OrderedLogs, starts: list[int]) -> list[Span]:
+def _spans(logs: OrderedLogs, groups: list[Group], starts: list[int]) -> list[Span]:
     """Each group's logs, with what is known of all of them at once."""
     sizes = np.minimum.reduceat(logs.ends - logs.starts, starts).tolist()
     bits = [
         np.bitwise_or.reduceat(topic.view("<u8"), starts, axis=0).tobytes() for topic in logs.topics
     ]
-    return [
-        Span(
-            start,
-            stop,
-            sizes[i],
-            tuple(int.from_bytes(b[32 * i : 32 * i + 32], "little") for b in bits),
+    spans = []
+    for i, (start, stop) in enumerate(pairwise([*starts, len(logs.order)])):
+        at = slice(32 * i, 32 * i + 32)
+        used = bits[: groups[i].topic_count - 1]
+        spans.append(
+            Span(start, stop, sizes[i], tuple(int.from_bytes(b[at], "little") for b in used))
         )
-        for i, (start, stop) in enumerate(pairwise([*starts, len(logs.order)]))
-    ]
+    return spans
 
 
 def _gathered(columns: dict[str, Any], order: Rows) -> OrderedLogs:

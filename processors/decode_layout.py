@@ -26,7 +26,7 @@ class Span:
     data_bytes_min: int
     """Size of the smallest data."""
     topic_bits: tuple[int, ...]
-    """The bits that are set in any topic1, topic2, topic3, as little-endian numbers."""
+    """The bits that are set in any topic1, any topic2 and so on, as little-endian numbers."""
 
 
 Picked: TypeAlias = Span | Rows
