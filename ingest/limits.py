@@ -21,11 +21,11 @@ class IngestLimits:
     """One HTTP request, from the first byte out to the last byte in."""
     connect_timeout_seconds: float = 10.0
     """TCP and TLS."""
-    retry_attempts_max: int = 8
+    retry_attempts_max: int = 10
     """Attempts for one segment, block or call over all endpoints before a coded error."""
     backoff_seconds_min: float = 0.1
     """First step of the full-jitter backoff."""
-    backoff_seconds_max: float = 10.0
+    backoff_seconds_max: float = 20.0
     """Its last step."""
     concurrency_start: int = 4
     """Requests in flight to one endpoint at the start."""

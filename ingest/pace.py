@@ -40,7 +40,7 @@ class Pace:
     paused_until: float = 0.0
     """Not asked before this time."""
     failures_in_row: int = 0
-    """Failures since the last success."""
+    """Failures since the last success; those of one burst count once."""
     _sent: deque[tuple[float, int]] = field(default_factory=deque)
     _learnt_rate: float = 0.0
     _next_at: float = 0.0
@@ -99,7 +99,8 @@ class Pace:
     def fail(self, now: float, rest_seconds: float) -> None:
         """A request failed otherwise; the endpoint rests for `rest_seconds`."""
         self.in_flight -= 1
-        self.failures_in_row += 1
+        # Requests that were in flight together fail together: that is one failure.
+        self.failures_in_row += now >= self.paused_until
         self.paused_until = max(self.paused_until, now + rest_seconds)
         self._cut(now)
 

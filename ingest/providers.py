@@ -39,8 +39,8 @@ T = TypeVar("T")
 Work = Callable[[Endpoint], Awaitable[T]]
 log = structlog.get_logger(__name__)
 
-REFUSED_REST_SECONDS = 60.0
-"""Rest of an endpoint that refuses the key or is no JSON-RPC server: it seldom mends soon."""
+REFUSED_REST_STEPS = 3
+"""Longest backoffs for which an endpoint rests that refuses the key or is no JSON-RPC server."""
 RATE_REST_SECONDS = 1.0
 """Rest after a refusal for the rate that names no wait."""
 _HOPELESS = (AccessRefused, RequestRefused, EndpointUrlInvalid, AnswerIsHtml, AnswerNotJsonRpc)
@@ -235,7 +235,7 @@ class ProviderPool:
         for attempt in range(self.limits.retry_attempts_max):
             if tried.issuperset(self._serving(terms)):
                 tried = set()
-                if attempt:
+                if last is not None and last.code in _ABSENT_CODES:
                     await asyncio.sleep(self.backoff_seconds(attempt))
             endpoint = await self._acquire(terms, tried)
             tried.add(endpoint)
@@ -243,9 +243,11 @@ class ProviderPool:
                 return await self._run_hedged(endpoint, work, terms, tried)
             except HeadraceError as error:
                 last = error
+            if self._is_down(terms):
+                break
         raise ProvidersExhausted(
             wanted=terms.wanted,
-            attempts=self.limits.retry_attempts_max,
+            attempts=attempt + 1,
             last_error=str(last),
             endpoints=", ".join(endpoint.name for endpoint in self.endpoints),
             last=last,
@@ -265,6 +267,14 @@ class ProviderPool:
         if not serving:
             raise HistoryPruned(endpoint=", ".join(e.name for e in usable), block=oldest)
         return serving
+
+    def _is_down(self, terms: Terms) -> bool:
+        """Whether every endpoint has failed so often in a row that more attempts are of no use.
+
+        Without this, many pieces of work would each spend all their attempts on a dead node.
+        """
+        enough = self.limits.retry_attempts_max
+        return all(e.pace.failures_in_row >= enough for e in self._serving(terms))
 
     async def _acquire(self, terms: Terms, tried: set[Endpoint]) -> Endpoint:
         while True:
@@ -356,8 +366,10 @@ class ProviderPool:
         elif error.code in _ABSENT_CODES:
             endpoint.pace.abandon()
         elif isinstance(error, _HOPELESS):
-            rest = min(REFUSED_REST_SECONDS, self.limits.backoff_seconds_max * 6)
-            endpoint.pace.fail(now, rest)
+            others = len(self.usable()) > 1
+            rest = self.backoff_seconds(endpoint.pace.failures_in_row)
+            longest = self.limits.backoff_seconds_max * REFUSED_REST_STEPS
+            endpoint.pace.fail(now, longest if others else rest)
         else:
             endpoint.pace.fail(now, self.backoff_seconds(endpoint.pace.failures_in_row))
 

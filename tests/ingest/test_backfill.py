@@ -139,8 +139,7 @@ async def test_answers_above_the_bound_are_asked_in_parts() -> None:
 
 async def test_a_false_segment_that_is_consistent_is_found_by_its_neighbour() -> None:
     chain = fake_chain(40)
-    fork = chain[:10] + fake_chain(5, "false", chain[9])
-    fork += fake_chain(25, "false", fork[-1])
+    fork = chain[:10] + fake_chain(5, "false", chain[9]) + chain[15:]
     async with (
         FakeNode(chain) as honest,
         FakeNode(fork) as liar,
