@@ -62,7 +62,6 @@ def settings_reference() -> str:
     for name, title in (
         ("rpc", "`[[rpc]]`"),
         ("clickhouse", "`[clickhouse]`"),
-        ("grid", "`[grid]`"),
         ("logs", "`[logs]`"),
         ("contracts", "`[[contracts]]`"),
     ):

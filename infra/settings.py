@@ -97,7 +97,6 @@ Address = Annotated[str, AfterValidator(_address)]
 EventTableName = Annotated[str, AfterValidator(_event_table)]
 Topic = Annotated[str, AfterValidator(_hash)]
 BlockNumber = Annotated[int, Field(ge=0, le=2**63 - 1)]
-BlockCount = Annotated[int, Field(gt=0, le=10**9)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -140,15 +139,6 @@ class ClickHouseSettings(Section):
     """Port of the native protocol on loopback; 0 lets the system choose."""
     http_port: Port = 0
     """Port of the HTTP interface on loopback; 0 lets the system choose."""
-
-
-class Grid(Section):
-    """Another grid than the chain's own; a data directory keeps the one it was made with."""
-
-    segment_blocks: BlockCount | None = None
-    """Blocks of one history segment."""
-    partition_blocks: BlockCount | None = None
-    """Blocks of one ClickHouse partition, a multiple of `segment_blocks`."""
 
 
 class LogsFilter(Section):
@@ -282,8 +272,6 @@ class Settings(BaseSettings):
     """Port for Prometheus on loopback; left out, none is opened."""
     clickhouse: ClickHouseSettings = ClickHouseSettings()
     """The embedded server."""
-    grid: Grid = Grid()
-    """Another grid than the chain's own."""
     logs: LogsFilter = LogsFilter()
     """What `source = "logs"` asks for."""
     limits: Limits = Limits()

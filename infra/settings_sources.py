@@ -199,7 +199,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[TreePath, str]:
     tops = known_keys()
     nested = {
         f"{table}__{key}".upper(): (table, key)
-        for table in ("clickhouse", "grid", "limits", "logs")
+        for table in ("clickhouse", "limits", "logs")
         for key in known_keys((table,))
     }
     spelt: dict[str, TreePath] = {
@@ -334,7 +334,7 @@ def _without_union_tags(path: TreePath) -> TreePath:
     keys = (
         {
             key
-            for table in ((), ("rpc",), ("contracts",), ("clickhouse",), ("grid",), ("logs",))
+            for table in ((), ("rpc",), ("contracts",), ("clickhouse",), ("logs",))
             for key in known_keys(table)
         }
         | set(FILE_NAMES.values())

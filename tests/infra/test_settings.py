@@ -251,14 +251,14 @@ def test_verification_stays_within_what_the_chain_reaches(file: Path) -> None:
 
 
 def test_the_grid_can_be_another_than_the_chains(file: Path) -> None:
-    settings = load(file, "chain = 'base'\n[grid]\nsegment_blocks = 4\npartition_blocks = 40")
+    settings = load(file, "chain = 'base'\nsegment_blocks = 4\npartition_blocks = 40")
 
     assert (settings.facts.segment_blocks, settings.facts.partition_blocks) == (4, 40)
     assert load(file, "chain = 'base'").facts == load_chains()["base"]
-    environ = {"HEADRACE_GRID__SEGMENT_BLOCKS": "2"}
+    environ = {"HEADRACE_SEGMENT_BLOCKS": "2"}
     assert load(file, "chain = 'base'", environ).facts.segment_blocks == 2
     with pytest.raises(ValueError, match="multiple"):
-        _ = load(file, "[grid]\nsegment_blocks = 3\npartition_blocks = 10").facts
+        _ = load(file, "segment_blocks = 3\npartition_blocks = 10").facts
 
 
 def test_without_a_chain_the_facts_are_of_any(file: Path) -> None:
