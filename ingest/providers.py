@@ -105,6 +105,8 @@ class ProviderPool:
         Unix milliseconds, for what is shown.
     rng : random.Random
         Source of jitter.
+    env_proxies : bool
+        Whether proxies named in the environment are used.
 
     Raises
     ------
@@ -120,11 +122,13 @@ class ProviderPool:
         clock: Callable[[], float] = time.monotonic,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         rng: random.Random | None = None,
+        env_proxies: bool = False,
     ) -> None:
         self.limits = limits
         self.clock = clock
         self.now_ms = now_ms
         self.rng = rng or random.Random()
+        self._env_proxies = env_proxies
         given = [spec if isinstance(spec, EndpointSpec) else EndpointSpec(spec) for spec in specs]
         self._parsed = [(parse_endpoint(spec.url, spec.websocket_url), spec) for spec in given]
         self.endpoints: list[Endpoint] = []
@@ -132,7 +136,7 @@ class ProviderPool:
         self._freed = asyncio.Event()
 
     async def __aenter__(self) -> ProviderPool:
-        self._session = open_session(self.limits)
+        self._session = open_session(self.limits, env_proxies=self._env_proxies)
         self.endpoints = [
             Endpoint(url, RpcClient(url, self._session, self.limits), self.limits, spec.weight)
             for url, spec in self._parsed

@@ -87,8 +87,17 @@ _reply = msgspec.json.Decoder(_Reply)
 _fault = msgspec.json.Decoder(_Fault)
 
 
-def open_session(limits: IngestLimits) -> aiohttp.ClientSession:
-    """The HTTP session that all endpoints of a pool share; close it at the end."""
+def open_session(limits: IngestLimits, *, env_proxies: bool = False) -> aiohttp.ClientSession:
+    """The HTTP session that all endpoints of a pool share; close it at the end.
+
+    Parameters
+    ----------
+    limits : IngestLimits
+        Bounds.
+    env_proxies : bool
+        Whether proxies named in the environment are used: looking for them, and for a .netrc,
+        costs a thread's turn at each request, so it is asked for where there are some.
+    """
     timeout = aiohttp.ClientTimeout(
         total=limits.request_timeout_seconds, sock_connect=limits.connect_timeout_seconds
     )
@@ -98,7 +107,7 @@ def open_session(limits: IngestLimits) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": USER_AGENT, "Content-Type": "application/json"},
         read_bufsize=READ_BUFFER_BYTES,
-        trust_env=True,
+        trust_env=env_proxies,
     )
 
 
