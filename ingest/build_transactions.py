@@ -28,7 +28,6 @@ _TRANSACTION_FIELDS = {
     "transaction_hash": "hash",
     "from_address": "from_address",
     "to_address": "to",
-    "nonce": "nonce",
     "value_wei": "value",
     "gas_limit": "gas",
     "gas_price_wei": "gas_price",
@@ -92,6 +91,11 @@ def build_transactions(
     table, what = TRANSACTION_TABLE, "transaction "
     columns |= fill_fields(table, _TRANSACTION_FIELDS, transactions, rows, what)
     columns["transaction_index"] = positions(counts)
+    nonces = [tx.nonce for tx in transactions]
+    if receipts is not None and None in nonces:
+        pairs = zip(nonces, receipts, strict=True)
+        nonces = [r.deposit_nonce if nonce is None and r else nonce for nonce, r in pairs]
+    columns["nonce"] = hex_column(table.column("nonce").kind, nonces, "transaction nonce", rows)
     systems = [transaction.is_system_tx for transaction in transactions]
     columns["is_system_transaction"] = Nullable(
         np.array([system is not None for system in systems], np.bool_),

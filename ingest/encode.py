@@ -36,53 +36,9 @@ from schemas.columns import Bytes, ColumnBlock, Nullable
 DEPOSIT_TYPE = 0x7E
 """EIP-2718 type of an OP-stack deposit."""
 
-_BLOOM = bytes_prefix(256)
+BLOOM = bytes_prefix(256)
+"""RLP prefix of a bloom."""
 _TOPICS_PREFIX = tuple(list_prefix(33 * count) for count in range(5))
-
-
-def encode_headers(blocks: ColumnBlock) -> list[bytes]:
-    """The RLP of each header, whose keccak is the block's hash.
-
-    Parameters
-    ----------
-    blocks : ColumnBlock
-        Rows of the table ``blocks``.
-
-    Returns
-    -------
-    list of bytes
-        One a block. Fields that this version does not know are not in it.
-    """
-    column: dict[str, Any] = blocks.columns
-    required = [
-        word_parts(column["parent_hash"]),
-        word_parts(column["ommers_hash"]),
-        fixed_parts(column["miner"], ADDRESS),
-        word_parts(column["state_root"]),
-        word_parts(column["transactions_root"]),
-        word_parts(column["receipts_root"]),
-        fixed_parts(column["logs_bloom"], _BLOOM),
-        uint_parts(column["difficulty"]),
-        uint_parts(column["block_number"]),
-        uint_parts(column["gas_limit"]),
-        uint_parts(column["gas_used"]),
-        uint_parts(column["block_time"]),
-        byte_parts(column["extra_data"]),
-        word_parts(column["mix_hash"]),
-        fixed_parts(column["nonce"], b"\x88"),
-    ]
-    later = [
-        optional_parts(column["base_fee_per_gas_wei"], uint_parts),
-        optional_parts(column["withdrawals_root"], word_parts),
-        optional_parts(column["blob_gas_used"], uint_parts),
-        optional_parts(column["excess_blob_gas"], uint_parts),
-        optional_parts(column["parent_beacon_block_root"], word_parts),
-        optional_parts(column["requests_hash"], word_parts),
-    ]
-    return [
-        encode_list([*head, *[part for part in tail if part is not None]])
-        for head, tail in zip(zip(*required, strict=True), zip(*later, strict=True), strict=True)
-    ]
 
 
 def encode_withdrawals(withdrawals: ColumnBlock) -> list[bytes]:
@@ -180,7 +136,7 @@ def encode_receipts(transactions: ColumnBlock, logs: Sequence[bytes], blooms: By
     outcomes = optional_parts(column["post_state_root"], word_parts)
     states = optional_parts(column["status"], uint_parts)
     gas = uint_parts(column["cumulative_gas_used"].values)
-    bloom_parts = fixed_parts(blooms, _BLOOM)
+    bloom_parts = fixed_parts(blooms, BLOOM)
     kinds = column["type"].tolist()
     deposits = _deposit_tails(column) if DEPOSIT_TYPE in kinds else None
     ends = np.cumsum(column["log_count"].values, dtype=np.int64).tolist()

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest.bloom import blooms
-from ingest.encode import encode_headers, encode_logs, encode_receipts, encode_withdrawals
+from ingest.encode import encode_logs, encode_receipts, encode_withdrawals
+from ingest.encode_headers import encode_headers
 from ingest.keccak import keccak
 from ingest.rlpcolumns import rows_of
 from ingest.trie import ordered_root

@@ -78,10 +78,11 @@ class Transaction(msgspec.Struct, gc=False, rename="camel"):
 
     hash: str
     from_address: str = msgspec.field(name="from")
-    nonce: str
     value: str
     gas: str
     input: str
+    nonce: str | None = None
+    """Deposits have none of their own, and some nodes give none for them."""
     type: str | None = None
     to: str | None = None
     block_hash: str | None = None

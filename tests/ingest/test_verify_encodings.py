@@ -17,7 +17,11 @@ from ingest.encode import encode_logs, encode_receipts
 from ingest.encode_transactions import KNOWN_TYPES, encode_transactions
 from ingest.keccak import keccak
 from ingest.proofs import receipt_blooms
-from ingest.wire import Transaction
+from ingest.reprove import StoredRange, verify_stored
+from ingest.verify import prove_segment
+from ingest.wire import HEADER_FIELDS, Transaction
+from schemas.errors_verify import FieldMissing, UnknownHeaderFields
+from schemas.tables import Verification
 from tests.ingest.real_blocks import devchain_payload, parsed, parsed_receipts
 
 Json = dict[str, Any]
@@ -165,26 +169,92 @@ def test_legacy_transactions_from_before_eip_155() -> None:
 )
 @settings(max_examples=50, deadline=None)
 def test_deposits_of_the_op_stack_equal_their_specification(fields: Json) -> None:
-    def raw(name: str) -> bytes:
-        return bytes.fromhex((fields[name] or "0x")[2:])
+    def part(name: str) -> bytes:
+        return raw(fields[name] or "0x")
 
     def number(name: str) -> int:
         return int(fields[name] or "0x0", 16)
 
     expected = b"\x7e" + rlp.encode(
         [
-            raw("sourceHash"),
-            raw("from"),
-            raw("to"),
+            part("sourceHash"),
+            part("from"),
+            part("to"),
             number("mint"),
             number("value"),
             number("gas"),
             int(fields["isSystemTx"] or False),
-            raw("input"),
+            part("input"),
         ]
     )
     shown = fields | {"hash": "0x" + "00" * 32, "nonce": "0x0", "type": "0x7e", "v": "0x0"}
     assert _encoded([shown]) == [expected]
+
+
+AVALANCHE = {
+    "extDataHash": "0x" + "56" * 32,
+    "baseFeePerGas": "0x5d21dba00",
+    "extDataGasUsed": "0x0",
+    "blockGasCost": "0x61a80",
+    "blobGasUsed": "0x0",
+    "excessBlobGas": "0x0",
+    "parentBeaconBlockRoot": "0x" + "00" * 32,
+    "timestampMilliseconds": "0x1a05e240f88",
+    "minDelayExcess": "0x6cd69c",
+    "targetExponent": "0xf0a451",
+    "minPriceExponent": "0xd49a784bcd1b8b0",
+    "settledHeight": "0x376d4ae",
+    "settledGasUnix": "0x6a971370",
+    "settledGasNumerator": "0x83720",
+    "settledExcess": "0x131b81f7",
+}
+"""What follows the nonce in C-Chain headers, in order; older forks have the first four or seven."""
+
+
+def _avalanche_block(fields: int) -> Json:
+    block, _ = devchain_payload(1)
+    later = dict(list(AVALANCHE.items())[:fields])
+    kept = {name: block[name] for name in HEADER_FIELDS[:15]} | later
+    values = [
+        int(text, 16) if len(text) < 20 and name not in ("extraData", "nonce") else raw(text)
+        for name, text in kept.items()
+    ]
+    own = {"hash": "0x" + keccak(rlp.encode(values)).hex(), "blockExtraData": "0x"}
+    return kept | own | {"transactions": [], "uncles": []}
+
+
+def raw(text: str) -> bytes:
+    return bytes.fromhex(text[2:])
+
+
+@pytest.mark.parametrize("fields", [4, 7, 9, 15])
+def test_headers_of_avalanche_are_proven(fields: int) -> None:
+    block = _avalanche_block(fields)
+    proven = prove_segment([parsed(block)], None, Verification.header)
+    assert proven.verdict.level == Verification.header
+    kept = proven.columns.blocks.columns["unknown_fields"].values.tobytes()
+    assert b"extDataHash" in kept
+    assert verify_stored(StoredRange(proven.columns.blocks)) == []
+    for name in list(AVALANCHE)[:fields]:
+        altered = block | {name: block[name][:-1] + ("1" if block[name][-1] != "1" else "2")}
+        with pytest.raises(UnknownHeaderFields, match="extDataHash"):
+            prove_segment([parsed(altered)], None, Verification.header)
+    with pytest.raises(UnknownHeaderFields, match="extDataHash"):
+        prove_segment([parsed(block | {"extDataHash": 5})], None, Verification.header)
+
+
+def test_a_deposit_without_a_nonce_has_that_of_its_receipt() -> None:
+    block, shown = devchain_payload(1)
+    del block["transactions"][0]["nonce"]
+    shown[0]["depositNonce"] = "0x2efaea6"
+    blocks, lists = [parsed(block)], [parsed_receipts(shown)]
+    columns = build_block_columns(blocks, lists)
+    assert columns.transactions.columns["nonce"][0] == 0x2EFAEA6
+    with pytest.raises(FieldMissing, match="nonce"):
+        build_block_columns(blocks)
+    del shown[0]["depositNonce"]
+    with pytest.raises(FieldMissing, match="nonce"):
+        build_block_columns(blocks, [parsed_receipts(shown)])
 
 
 def test_every_known_type_is_tested_here() -> None:
