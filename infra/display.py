@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from infra.metrics_export import MetricsExport
 from infra.progress import Progress, Rates, RateWindow
 from infra.status import write_progress
 from infra.terminal import Terminal, counted, lasted, sized
@@ -38,8 +39,17 @@ _STATE_STYLES = {
 class Display:
     """Shows a run: in place on a TTY, a line now and then otherwise, JSON lines for scripts."""
 
-    def __init__(self, terminal: Terminal, interval_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        terminal: Terminal,
+        interval_seconds: float | None = None,
+        *,
+        data_dir: Path | None = None,
+        metrics_port: int | None = None,
+    ) -> None:
         self.terminal = terminal
+        self.metrics = MetricsExport()
+        self._data_dir, self._metrics_port = data_dir, metrics_port
         default = LIVE_SECONDS if terminal.live else LINE_SECONDS
         default = JSON_SECONDS if terminal.json else default
         self.interval_seconds = default if interval_seconds is None else interval_seconds
@@ -47,30 +57,30 @@ class Display:
         self._live: Live | None = None
         self._last_line = ""
 
-    async def watch(self, snapshot: Callable[[], Progress], data_dir: Path | None = None) -> None:
+    async def watch(self, snapshot: Callable[[], Progress]) -> None:
         """Show a snapshot each interval until cancelled; the last state is shown at the end.
 
-        Parameters
-        ----------
-        snapshot
-            Gives the run's present state.
-        data_dir
-            Where snapshots are left for `headrace status`; None leaves none.
+        Meanwhile snapshots are left in the data directory for `headrace status`, and served to
+        Prometheus, where the display was given a directory and a port.
         """
-        leaving = asyncio.ensure_future(self._leave(snapshot, data_dir)) if data_dir else None
+        leaving = asyncio.ensure_future(self._leave(snapshot)) if self._data_dir else None
         try:
-            await self._watch(snapshot)
+            with contextlib.ExitStack() as stack:
+                if self._metrics_port is not None:
+                    port = stack.enter_context(self.metrics.served(self._metrics_port, snapshot))
+                    self.note(f"metrics: http://127.0.0.1:{port}/metrics")
+                await self._watch(snapshot)
         finally:
             if leaving is not None:
                 leaving.cancel()
 
-    async def _leave(self, snapshot: Callable[[], Progress], data_dir: Path) -> None:
+    async def _leave(self, snapshot: Callable[[], Progress]) -> None:
         window = RateWindow()
-        while True:
+        while self._data_dir is not None:
             progress = snapshot()
             with contextlib.suppress(OSError):
                 # A full disk stops the sinks with a code of its own; a display must not.
-                write_progress(data_dir, progress_fields(progress, window.add(progress)))
+                write_progress(self._data_dir, progress_fields(progress, window.add(progress)))
             await asyncio.sleep(STATUS_SECONDS)
 
     async def _watch(self, snapshot: Callable[[], Progress]) -> None:

@@ -88,6 +88,8 @@ class Progress:
     """The last ones, newest last."""
     reorg_count: int = 0
     """All since the start."""
+    loads: int = 0
+    """Loads written to ClickHouse."""
     decode_failures: int = 0
     """Logs that no layout could decode."""
     dead_letters: int = 0

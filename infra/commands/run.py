@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from infra.attached import patient_start
+from infra.clickhouse.server import HOST, check_port
 from infra.display import Display
 from infra.options import (
     ChainOption,
@@ -83,5 +84,9 @@ def run(
         raise EndpointMissing(chain=settings.chain or "the chain")
     from infra.pipeline import run_pipeline  # noqa: PLC0415 - heavy imports wait for their command
 
-    display = Display(open_terminal(json=json))
+    if settings.metrics_port is not None:
+        check_port(HOST, settings.metrics_port)
+    display = Display(
+        open_terminal(json=json), data_dir=settings.data_dir, metrics_port=settings.metrics_port
+    )
     return patient_start(settings.data_dir, lambda: run_pipeline(settings, display))

@@ -129,7 +129,7 @@ def test_fields_for_scripts_are_json() -> None:
     assert fields["eta_seconds"] == 80
 
 
-async def watch(display: Display, folder: Path | None = None) -> None:
+async def watch(display: Display) -> None:
     """Watch until three snapshots were taken."""
     taken = 0
     enough = asyncio.Event()
@@ -141,7 +141,7 @@ async def watch(display: Display, folder: Path | None = None) -> None:
             enough.set()
         return replace(LATER, at_seconds=110.0 + taken, done_blocks=200 + taken)
 
-    task = asyncio.ensure_future(display.watch(snapshot, folder))
+    task = asyncio.ensure_future(display.watch(snapshot))
     await enough.wait()
     display.note("a note [that] stays")
     task.cancel()
@@ -174,7 +174,7 @@ async def test_the_display_lives_on_a_tty() -> None:
 
 async def test_status_finds_the_last_snapshot(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    await watch(Display(terminal()[0], interval_seconds=0.001), tmp_path)
+    await watch(Display(terminal()[0], interval_seconds=0.001, data_dir=tmp_path))
 
     found = read_progress(tmp_path)
     assert found is not None
