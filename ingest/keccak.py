@@ -1,10 +1,6 @@
 """Bytes in, Keccak-256 digests out."""
 
-from collections.abc import Callable
-
-import sha3  # type: ignore[import-untyped]
-
-_new: Callable[[bytes], "sha3.keccak_256"] = sha3.keccak_256
+import sha3
 
 
 def keccak(preimage: bytes) -> bytes:
@@ -19,5 +15,5 @@ def keccak(preimage: bytes) -> bytes:
     bytes
         32 bytes.
     """
-    digest: bytes = _new(preimage).digest()
+    digest: bytes = sha3.keccak_256(preimage).digest()
     return digest

@@ -121,31 +121,43 @@ def prove_segment(
             check_receipts(block, receipts[row], strict=strict)
     columns = build_block_columns(blocks, receipts, header)
     logs = None if receipts is None else build_log_columns(blocks, receipts, columns)
-    proven, unproven = [], []
-    reached = level if receipts is not None else min(level, Verification.header)
-    if level >= Verification.header:
-        proven += ["header hash", "parent links"]
     if strict and receipts is not None and logs is not None:
         _prove_receipts(blocks, receipts, columns, logs)
+    reached = level if receipts is not None else min(level, Verification.header)
+    verdict = _verdict(blocks, columns, level, reached, withdrawals_in_header)
+    columns.blocks.columns["verification"] = np.full(len(blocks), int(verdict.level), np.int8)
+    return ProvenSegment(columns, logs, verdict)
+
+
+def _verdict(
+    blocks: Sequence[Block],
+    columns: BlockColumns,
+    level: Verification,
+    reached: Verification,
+    withdrawals_in_header: bool,
+) -> Verdict:
+    """Prove the bodies at level ``full``, and put all that is proven into words."""
+    proven, unproven = [], []
+    if level >= Verification.header:
+        proven += ["header hash", "parent links"]
+    if reached >= Verification.receipts:
         proven += ["receiptsRoot", "logsBloom", "log indexes", "gas used"]
     else:
         unproven.append("receipts and logs")
-    if level >= Verification.full:
-        unknown = _prove_transactions(blocks, columns)
-        if unknown:
-            unproven.append(f"transactions: types unknown to this version: {unknown}")
-            reached = min(reached, Verification.receipts)
-        else:
-            proven += ["transactionsRoot", "transaction hashes"]
-        if withdrawals_in_header:
-            _prove_withdrawals(blocks, columns)
-            proven.append("withdrawalsRoot")
-        else:
-            unproven.append(STORAGE_ROOT)
+    if level < Verification.full:
+        return Verdict(reached, tuple(proven), (*unproven, "transactions", "withdrawals"))
+    unknown = _prove_transactions(blocks, columns)
+    if unknown:
+        unproven.append(f"transactions: types unknown to this version: {unknown}")
+        reached = min(reached, Verification.receipts)
     else:
-        unproven += ["transactions", "withdrawals"]
-    columns.blocks.columns["verification"] = np.full(len(blocks), int(reached), np.int8)
-    return ProvenSegment(columns, logs, Verdict(reached, tuple(proven), tuple(unproven)))
+        proven += ["transactionsRoot", "transaction hashes"]
+    if withdrawals_in_header:
+        _prove_withdrawals(blocks, columns)
+        proven.append("withdrawalsRoot")
+    else:
+        unproven.append(STORAGE_ROOT)
+    return Verdict(reached, tuple(proven), tuple(unproven))
 
 
 def check_headers(
