@@ -33,6 +33,15 @@ RESERVED = frozenset(spec.name for spec in EVENT_IDENTITY) | {"load_id"}
 """Column names that an event's parameters cannot have."""
 
 
+# fmt: off
+SQL_WORDS = frozenset({
+    "all", "constraint", "cube", "distinct", "false", "from", "index", "inf", "nan", "not", "null",
+    "projection", "rollup", "to", "top", "true",
+})
+# fmt: on
+"""Names that ClickHouse cannot take as a column everywhere unless quoted, or reads as a literal."""
+
+
 @dataclass(frozen=True, slots=True)
 class EventTable:
     """A table and the layouts of logs that fill it."""
@@ -61,18 +70,21 @@ def snake_case(name: str) -> str:
 def column_names(parameters: Sequence[Parameter]) -> list[str]:
     """A column name for each parameter: snake case, unique, no SQL keyword, none of the identity.
 
-    ``from`` and ``to`` become ``from_address`` and ``to_address`` (``from_value``, ``to_value``
-    where they are no address); a name that is taken gets ``_param``, then its position.
+    ``from`` becomes ``from_address``, or ``from_value`` where it is no address, and so do the other
+    words of SQL_WORDS; a name of the identity gets ``_param``; a name that is taken its position.
     """
     names: list[str] = []
     for position, parameter in enumerate(parameters):
         name = snake_case(parameter.name) or f"param{position}"
-        if name in ("from", "to"):
+        if name in SQL_WORDS:
             name += "_address" if parameter.type.base == "address" else "_value"
-        if name in RESERVED or name[0].isdigit():
-            name += "_param" if name in RESERVED else ""
-            name = f"_{name}" if name[0].isdigit() else name
-        names.append(name if name not in names else f"{name}_{position}")
+        elif name in RESERVED:
+            name += "_param"
+        elif name[0].isdigit():
+            name = f"_{name}"
+        while name in names:
+            name = f"{name}_{position}"
+        names.append(name)
     return names
 
 

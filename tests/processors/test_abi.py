@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from web3 import Web3
 
-from schemas.abi import DEPTH_MAX, event_from_json, parse_event, parse_type
-from schemas.events import RESERVED, column_names, declare_table, snake_case
+from schemas.abi import DEPTH_MAX, Parameter, event_from_json, parse_event, parse_type
+from schemas.events import RESERVED, SQL_WORDS, column_names, declare_table, snake_case
 from schemas.kinds import parse_kind
+from sinks.connection import Connection
 from tests.processors.abi_strategies import types
 
 
@@ -233,10 +234,41 @@ def test_column_names_are_unique_and_clear_of_the_identity() -> None:
         "load_id_param",
         "_1",
     ]
-    assert column_names(parse_event("E(uint from, bytes32 to)").parameters) == [
+    text = "E(uint from, bytes32 to, uint index, address top)"
+    assert column_names(parse_event(text).parameters) == [
         "from_value",
         "to_value",
+        "index_value",
+        "top_address",
     ]
+
+
+def test_a_name_that_is_taken_by_another_ones_position_is_still_unique() -> None:
+    names = column_names(parse_event("E(uint a, uint a_2, uint A)").parameters)
+    assert names == ["a", "a_2", "a_2_2"]
+
+
+def test_columns_named_after_any_sql_word_can_be_queried_without_quotes(
+    database: Connection,
+) -> None:
+    keywords = database.execute("SELECT lower(keyword) FROM system.keywords ORDER BY 1")
+    words = [word for (word,) in keywords if word.isidentifier()]
+    words += ["nan", "inf", "true", "false", "null", "count", "sum", "date", "toString"]
+    assert set(words) >= SQL_WORDS
+    found = {
+        column
+        for word in words
+        for column in column_names((Parameter(word, parse_type("uint256"), indexed=False),))
+    }
+    columns = sorted(found)
+    spelt = ",\n".join(f"{column} UInt256 CODEC(ZSTD(1)) COMMENT 'x'" for column in columns)
+    database.execute(f"CREATE TABLE words (\n{spelt}) ENGINE = MergeTree ORDER BY tuple()")
+    database.execute(f"INSERT INTO words SELECT {', '.join(['7'] * len(columns))}")
+    for column in columns:
+        rows = database.execute(
+            f"SELECT {column} FROM words WHERE {column} = 7 GROUP BY {column} ORDER BY {column}"
+        )
+        assert rows == [(7,)], column
 
 
 @given(st.lists(st.from_regex(r"\A[A-Za-z_$][\w$]{0,6}\Z", fullmatch=True), max_size=12))
@@ -246,7 +278,7 @@ def test_any_parameter_names_make_valid_columns(names: list[str]) -> None:
     event = parse_event("E(" + ",".join(f"uint256 {name}" for name in parameters) + ")")
     columns = column_names(event.parameters)
     assert len(set(columns)) == len(columns)
-    assert not RESERVED & set(columns)
+    assert not (RESERVED | SQL_WORDS) & set(columns)
     assert all(column.isidentifier() and column == column.lower() for column in columns)
 
 
