@@ -13,7 +13,7 @@ import typer
 from infra import commands
 from infra.exit_codes import MEANINGS, ExitCode, exit_code_of
 from infra.logs import configure_logs
-from infra.terminal import Terminal, open_terminal, show_error, show_unexpected
+from infra.terminal import open_terminal, show_error, show_trace, show_unexpected
 from schemas.errors import HeadraceError
 
 ORDER = ("demo", "run", "sql", "status", "audit", "doctor", "rewind")
@@ -93,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
     except HeadraceError as error:
         show_error(terminal, error)
         if terminal.debug:
-            show_unexpected_cause(terminal, error)
+            show_trace(error)
         return int(exit_code_of(error))
     except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("\ninterrupted; what was done is kept\n")
@@ -102,13 +102,6 @@ def main(arguments: list[str] | None = None) -> int:
         show_unexpected(terminal, error)
         return int(ExitCode.failed)
     return int(code)
-
-
-def show_unexpected_cause(terminal: Terminal, error: HeadraceError) -> None:
-    """The traceback of a coded error, for --debug."""
-    import traceback  # noqa: PLC0415 - only --debug needs it
-
-    terminal.err.print("".join(traceback.format_exception(error)), markup=False)
 
 
 def _general_first(words: list[str]) -> tuple[list[str], list[str]]:

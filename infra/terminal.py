@@ -14,6 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from infra.logs import redact_text
 from schemas.errors import HeadraceError
 
 BUG_REPORT = "This is a bug. Please report it with the output of the same command with --debug."
@@ -88,14 +89,20 @@ def _sentence(text: str) -> str:
 def show_unexpected(terminal: Terminal, error: BaseException) -> None:
     """An error that nobody foresaw: a sentence, and the traceback where it was asked for."""
     if terminal.debug:
-        traceback.print_exception(error)
+        show_trace(error)
     kind = type(error).__name__
-    message = " ".join(str(error).split())[:300]
+    # Foreign text: libraries like to quote the URL that they were given.
+    message = redact_text(" ".join(str(error).split()))[:300]
     if terminal.json:
         fields = {"code": "HR-0000", "what": f"{kind}: {message}", "why": "", "fix": BUG_REPORT}
         sys.stderr.write(json.dumps({"error": fields}) + "\n")
         return
     sys.stderr.write(f"unexpected error {kind}: {message}\n  {BUG_REPORT}\n")
+
+
+def show_trace(error: BaseException) -> None:
+    """The traceback, for --debug, without secrets."""
+    sys.stderr.write(redact_text("".join(traceback.format_exception(error))))
 
 
 def show_table(

@@ -150,7 +150,7 @@ def test_an_error_is_json_for_scripts(capsys: pytest.CaptureFixture[str], tmp_pa
 
 
 def broken(error: BaseException) -> Any:
-    def command() -> int:
+    def command(json: bool = False) -> int:
         raise error
 
     return command
@@ -216,6 +216,19 @@ def test_an_unexpected_error_asks_for_a_report_and_debug_shows_its_trace(
     assert "bug" in plain
     assert "Traceback" in debug
     assert "test_cli.py" in debug
+
+
+@pytest.mark.parametrize("flags", [[], ["--debug"], ["--json"]], ids=str)
+def test_no_secret_of_a_url_is_shown(
+    failing: Any, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(RuntimeError("cannot reach https://user:hidden1@rpc.example/hidden2"))
+
+    cli.main(["status", *flags])
+
+    shown = capsys.readouterr().err
+    assert "rpc.example#" in shown
+    assert "hidden" not in shown
 
 
 def test_a_coded_error_shows_its_trace_with_debug(
