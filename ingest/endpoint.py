@@ -42,6 +42,8 @@ class Capabilities:
     """Whether eth_getBlockReceipts takes a block hash."""
     logs_range_blocks_max: int = 1
     """Blocks of one eth_getLogs request."""
+    logs_range_streak: int = 0
+    """Answers in a row at that width."""
     history_floor: int = 0
     """It does not keep blocks below this one."""
 

@@ -36,7 +36,9 @@ from schemas.segments import Lane
 from schemas.tables import Verification
 
 RANGE_GROWTH = 2
-"""Growth of a range bound after an answer, until it is refused again."""
+"""Growth of a range bound that has held for a while; a refusal narrows it again."""
+RANGE_STREAK = 10
+"""Answers at the bound before it is widened: at most every so many calls are refused in vain."""
 EMPTY = msgspec.Raw(b"[]")
 _SPLIT = (RangeTooWide, AnswerTooLarge, AnswerTruncated, EndpointTimeout, CallFailed, CallInvalid)
 """Failures that fewer blocks may mend: those that say so, and those that nobody understands."""
@@ -135,6 +137,7 @@ class LogsSource:
                 size = _narrower(endpoint, last - at + 1, outcome, at)
                 continue
             parts.append(_array(endpoint, at, outcome))
+            _grow(endpoint, last - at + 1)
             at = last + 1
         return _joined(parts)
 
@@ -152,14 +155,19 @@ def _narrower(endpoint: Endpoint, blocks: int, failure: Outcome | None, at: int)
         raise failure
     told = failure.data.get("blocks_max")
     size = told if isinstance(told, int) and 0 < told < blocks else blocks // 2
+    endpoint.can.logs_range_streak = 0
     endpoint.can.logs_range_blocks_max = max(1, size)
     return max(1, size)
 
 
 def _grow(endpoint: Endpoint, blocks: int) -> None:
-    """After an answer at the bound, try a wider range next time."""
+    """After enough answers at the bound, try a wider range next time."""
     can = endpoint.can
-    if blocks >= can.logs_range_blocks_max:
+    if blocks < can.logs_range_blocks_max:
+        return
+    can.logs_range_streak += 1
+    if can.logs_range_streak >= RANGE_STREAK:
+        can.logs_range_streak = 0
         can.logs_range_blocks_max = min(
             can.logs_range_blocks_max * RANGE_GROWTH, endpoint.limits.logs_range_blocks_max
         )
