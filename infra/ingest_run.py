@@ -8,7 +8,7 @@ were not final, and history now covers them, it first asks whether they are stil
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -113,7 +113,7 @@ class IngestRun:
             missing = list(self.missing(end))
             if not missing:
                 return said
-            await self._reconcile(missing[0].from_block)
+            await self._reconcile(missing[0].from_block, end)
             await self.fetch_segments(missing)
             self._sent_to = max(self._sent_to, end)
             said = await preflight(self._pool, self._facts, receipts=False)
@@ -161,25 +161,31 @@ class IngestRun:
         for envelope in segment_envelopes(fetched.built, self._facts.segment_blocks):
             await self._sink.put(envelope)
 
-    async def _reconcile(self, first: int) -> None:
-        """Where history will cover visible blocks that were not final, say which are canonical."""
+    async def _reconcile(self, first: int, end: int) -> None:
+        """Where history covers visible blocks that were not final, say which are canonical.
+
+        The visible blocks from the newest one known to be final on are compared with the
+        endpoints' chain, which is final to `end`. The publisher hears of that chain, so that
+        what was replaced meanwhile leaves in one step, as a reorg.
+        """
         row = self._visible()
         if row is None or row.head.number < first:
             return
-        settled = row.finalized.number if row.finalized else row.floor - 1
-        numbers = list(range(max(settled, row.floor), row.head.number + 1))
-        headers = await self._headers(numbers)
-        if not headers:
+        settled = row.finalized.number if row.finalized else row.floor
+        headers = await self._headers(list(range(settled, row.head.number + 1)))
+        chain = [BlockRef(header.number, header.hash) for header in headers]
+        if not chain:
             return
-        anchor = BlockRef(headers[0].number, headers[0].hash)
-        if row.finalized is not None and anchor != row.finalized:
-            raise ForkUnknown(number=anchor.number, to_block=max(anchor.number - 1, row.floor))
-        chain = [BlockRef(header.number, header.hash) for header in headers[1:]]
-        if chain and chain[-1] == row.head:
-            return
-        log.warning("visible_blocks_replaced", head=row.head.number, final=settled)
-        state = from_blocks(self._source.chain_id, anchor, chain)
-        self._tell_fork(snapshot(state, self._pool.now_ms()))
+        if row.finalized is not None and chain[0] != row.finalized:
+            raise ForkUnknown(number=settled, to_block=max(settled - 1, row.floor))
+        if chain[-1] != row.head:
+            log.warning("visible_blocks_replaced", head=row.head.number, final=settled)
+            chain = chain[: max(1, end - settled + 1)]
+        state = from_blocks(self._source.chain_id, chain[0], chain[1:])
+        told = snapshot(state, self._pool.now_ms())
+        self._tell_fork(told)
+        final = next(ref for ref in reversed(chain) if ref.number <= max(end, settled))
+        self._tell_fork(replace(told, finalized=final, safe=final, added=()))
 
     async def _headers(self, numbers: list[int]) -> list[HeadHeader]:
         """Headers by height, as long as they link."""

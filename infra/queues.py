@@ -38,6 +38,11 @@ class ByteQueue:
         return sum(self._bytes.values())
 
     @property
+    def heads_waiting(self) -> int:
+        """Envelopes of the head lane put and not yet taken."""
+        return len(self._lanes["head"])
+
+    @property
     def undone(self) -> int:
         """Envelopes put whose `done` has not been called."""
         return self._undone

@@ -64,7 +64,7 @@ class RunProgress:
             providers=tuple(provider_progress(health) for health in self._pool.snapshot()),
             reorgs=tuple(
                 ReorgNotice(
-                    seen.reorg.ancestor.number + 1,
+                    seen.reorg.removed[-1].number,
                     len(seen.reorg.removed),
                     datetime.fromtimestamp(seen.at).astimezone().strftime("%H:%M:%S"),
                 )

@@ -12,9 +12,11 @@ from schemas.codec import decode_block_segment, decode_event_segment, decode_log
 from schemas.segments import Envelope, LogSegment, SegmentName
 from sinks.batcher import Batch, Batcher
 from sinks.ledger import LedgerRow
-from sinks.writer import Segment, Writer
+from sinks.writer import Load, Segment, Writer
 
 FAILURES_TABLE = "decode_failures"
+HEADS_MAX = 32
+"""Head blocks of a stream that share their inserts while the head catches up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class SinkStage:
         Takes the ledger rows of each load.
     clock
         Seconds of a steady clock.
+    partition_blocks
+        Blocks of one partition.
     """
 
     def __init__(
@@ -52,7 +56,10 @@ class SinkStage:
         durable: set[SegmentName],
         announce: Callable[[Sequence[LedgerRow]], None],
         clock: Callable[[], float],
+        partition_blocks: int,
     ) -> None:
+        self._partition_blocks = partition_blocks
+        self._heads: dict[tuple[str, int], list[Segment]] = {}
         self._source = source
         self._writer = writer
         self._batcher = batcher
@@ -71,12 +78,19 @@ class SinkStage:
         if segment.name in self._durable:
             self._source.done()
             return
+        if segment.name.lane == "head":
+            partition = segment.name.from_block // self._partition_blocks
+            self._heads.setdefault((segment.name.stream, partition), []).append(segment)
+            return
         arrival = Arrival(segment.name, segment.observed_at_ms)
         for batch in self._batcher.add(segment, arrival, self._clock()):
             self._write(batch)
 
     def idle(self) -> None:
-        """Write the batches that have waited long enough."""
+        """Write head blocks unless more of them wait; batches that have waited long enough."""
+        for key, segments in list(self._heads.items()):
+            if self._source.heads_waiting == 0 or len(segments) >= HEADS_MAX:
+                self._write_heads(self._heads.pop(key))
         hurry = self.hurry.is_set() and self._source.bytes_waiting == 0
         for batch in self._batcher.flush() if hurry else self._batcher.due(self._clock()):
             self._write(batch)
@@ -89,18 +103,28 @@ class SinkStage:
         """Take these segments again when they come: their loads do not count."""
         self._durable.difference_update(names)
 
+    def _write_heads(self, segments: list[Segment]) -> None:
+        for load in self._writer.write_apart(segments):
+            self._tell(load)
+        self._count(segments)
+
     def _write(self, batch: Batch[Arrival]) -> None:
-        load = self._writer.write(batch.segments)
-        self._durable.update(arrival.name for arrival in batch.tokens)
+        self._tell(self._writer.write(batch.segments))
+        self._count(batch.segments)
+
+    def _tell(self, load: Load) -> None:
         self._announce(load.ledger)
         self.loads += 1
-        for segment in batch.segments:
+        if load.stream == "events":
+            self.decode_failures += sum(row.manifest()[FAILURES_TABLE][0] for row in load.ledger)
+
+    def _count(self, segments: Sequence[Segment]) -> None:
+        self._durable.update(segment.name for segment in segments)
+        for segment in segments:
             if isinstance(segment, LogSegment):
                 self.counts.blocks += segment.headers.rows
                 self.counts.logs += segment.logs.rows
-        if load.stream == "events":
-            self.decode_failures += sum(row.manifest()[FAILURES_TABLE][0] for row in load.ledger)
-        self._source.done(len(batch.segments))
+        self._source.done(len(segments))
 
 
 def decode_segment(envelope: Envelope) -> Segment:

@@ -82,6 +82,7 @@ class StageSet:
             durable,
             self.publisher.notify,
             time.monotonic,
+            storage.facts.partition_blocks,
         )
         self.decode_counts = Counts()
         apply = decode_apply(
@@ -124,8 +125,13 @@ class StageSet:
         row = self.publisher.visible()
         return row is not None and row.head.number >= number
 
+    def _final_to(self, number: int) -> bool:
+        row = self.publisher.visible()
+        final = row.finalized if row is not None else None
+        return number < 0 or (final is not None and final.number >= number)
+
     async def settle(self, number: int, poll_seconds: float) -> None:
-        """Wait until all that was put is durable and block `number` is visible.
+        """Wait until all that was put is durable and block `number` is visible as final.
 
         Raises
         ------
@@ -133,9 +139,10 @@ class StageSet:
             A stage failed.
         """
         self.sink.hurry.set()
-        while self._undone() or (number >= 0 and not self.visible_to(number)):
+        while self._undone() or not self._final_to(number):
             if self.failures.first is not None:
                 raise self.failures.first
+            self.check_publisher()
             await asyncio.sleep(poll_seconds)
         self.sink.hurry.clear()
 
@@ -190,7 +197,7 @@ class StageSet:
             self.reorgs = [*self.reorgs, ReorgSeen(change.reorg, time.time())][-REORGS_KEPT:]
             log.info(
                 "reorg_applied",
-                from_block=change.reorg.ancestor.number + 1,
+                from_block=change.reorg.removed[-1].number,
                 depth_blocks=len(change.reorg.removed),
             )
 
@@ -202,7 +209,7 @@ class StageSet:
         try:
             while not self._stopping.wait(MAINTENANCE_SECONDS):
                 for folded in compactor.run_once():
-                    log.debug("folded", stream=folded.stream)
+                    log.debug("folded", load_id=folded.load_id, swapped=folded.swapped)
                 for sealed in sealer.run_once():
                     log.info("sealed", partition=sealed.partition, rows=sealed.rows)
                 sweeper.run_once()

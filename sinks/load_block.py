@@ -15,14 +15,23 @@ from sinks.native import NativeBlock
 
 KEYS_VERSION = 1
 """Version of a LowCardinality column's serialization."""
+LOADS_MAX = 256
+"""Loads whose rows one insert may carry: the dictionary's indexes are UInt8."""
 OWN_KEYS = 1 << 9 | 1 << 10
 """Flags: the block brings its own dictionary; keys are UInt8 (0)."""
 
 
-def load_block(table: Table, blocks: Sequence[ColumnBlock], load_id: int) -> NativeBlock:
+def load_block(
+    table: Table, blocks: Sequence[ColumnBlock], load_ids: int | Sequence[int]
+) -> NativeBlock:
     """The rows of `blocks`, one after the other, as one native block.
 
     Blocks without rows may have no columns.
+
+    Parameters
+    ----------
+    load_ids
+        The load of all the rows, or of the rows of each block.
 
     Raises
     ------
@@ -31,12 +40,15 @@ def load_block(table: Table, blocks: Sequence[ColumnBlock], load_id: int) -> Nat
     """
     filled = [block for block in blocks if block.rows]
     rows = sum(block.rows for block in filled)
+    if isinstance(load_ids, int):
+        load_ids = [load_ids] * len(blocks)
+    counts = [(i, block.rows) for i, block in zip(load_ids, blocks, strict=True) if block.rows]
     columns = []
     for spec in table.columns:
         kind = spec.kind
         column = concat(kind, [block.columns[spec.name] for block in filled])
         columns.append((spec.name, kind.clickhouse_type, to_native(kind, column)))
-    columns.append((LOAD_ID, LOAD_ID_TYPE, _constant_load_id(load_id, rows)))
+    columns.append((LOAD_ID, LOAD_ID_TYPE, _load_id_column(counts)))
     return NativeBlock(rows, tuple(columns))
 
 
@@ -57,10 +69,19 @@ def block_bytes(block: ColumnBlock) -> int:
     return sum(column_bytes(column) for column in columns)
 
 
-def _constant_load_id(load_id: int, rows: int) -> bytes:
-    """The load_id's column: a dictionary of one key, and a zero index for each row.
+def _load_id_column(counts: Sequence[tuple[int, int]]) -> bytes:
+    """The load_id's column: a dictionary of the loads, and each row's index into it.
 
     Source: ClickHouse, SerializationLowCardinality (version, flags, keys, indexes).
     """
-    head = struct.pack("<QQQQQ", KEYS_VERSION, OWN_KEYS, 1, load_id, rows)
-    return head + np.zeros(rows, np.uint8).tobytes()
+    keys = list(dict.fromkeys(load_id for load_id, _ in counts))
+    if len(keys) > LOADS_MAX:
+        raise ValueError(f"{len(keys)} loads in one insert, at most {LOADS_MAX} fit")
+    rows = sum(count for _, count in counts)
+    indexes = np.repeat(
+        np.array([keys.index(load_id) for load_id, _ in counts], np.uint8),
+        [count for _, count in counts],
+    )
+    head = struct.pack("<QQQ", KEYS_VERSION, OWN_KEYS, len(keys))
+    body = b"".join(struct.pack("<Q", key) for key in keys)
+    return head + body + struct.pack("<Q", rows) + indexes.tobytes()

@@ -124,6 +124,27 @@ class Writer:
         ValueError
             If the segments differ in stream, lane or partition.
         """
+        return self._write(segments, apart=False)[0]
+
+    def write_apart(self, segments: Sequence[Segment]) -> list[Load]:
+        """Store segments of one stream, lane and partition, each as a load of its own.
+
+        They share their inserts, so that a head that catches up does not pay for each block;
+        each can still become visible, or not, without the others.
+
+        Returns
+        -------
+        list of Load
+            One a segment, after all their ledger rows are stored.
+
+        Raises
+        ------
+        WriteAbandoned
+            As `write` does; ValueError also for more than ``LOADS_MAX`` segments.
+        """
+        return self._write(segments, apart=True)
+
+    def _write(self, segments: Sequence[Segment], *, apart: bool) -> list[Load]:
         name = segments[0].name
         partition = self._check_alike(segments)
         by_segment = [table_blocks(segment) for segment in segments]
@@ -131,20 +152,25 @@ class Writer:
         attempt = 0
         while True:
             attempt += 1
-            load_id = self._new_load_id()
-            ledger = tuple(
+            ids = [self._new_load_id() for _ in segments[: None if apart else 1]]
+            load_ids = ids if apart else ids * len(segments)
+            ledger = [
                 self._ledger_row(segment.name, load_id, manifest)
-                for segment, manifest in zip(segments, manifests, strict=True)
-            )
+                for segment, load_id, manifest in zip(segments, load_ids, manifests, strict=True)
+            ]
             try:
-                self._insert(name.stream, by_segment, load_id)
+                self._insert(name.stream, by_segment, load_ids)
                 append_ledger(self._connection, self._database, ledger)
             except Transient as error:
                 if attempt >= self._settings.attempts_max:
                     raise self._abandoned(segments, attempt, error) from error
                 self._sleep(self._backoff_seconds(attempt))
                 continue
-            return Load(load_id, name.stream, name.lane, partition, ledger, attempt)
+            groups = [(row,) for row in ledger] if apart else [tuple(ledger)]
+            return [
+                Load(rows[0].load_id, name.stream, name.lane, partition, rows, attempt)
+                for rows in groups
+            ]
 
     def _check_alike(self, segments: Sequence[Segment]) -> int:
         """The partition that all the segments share."""
@@ -191,16 +217,23 @@ class Writer:
         )
 
     def _insert(
-        self, stream: Stream, by_segment: Sequence[Mapping[str, ColumnBlock]], load_id: int
+        self,
+        stream: Stream,
+        by_segment: Sequence[Mapping[str, ColumnBlock]],
+        load_ids: Sequence[int],
     ) -> None:
         """Insert the rows of each table of the stream that has any."""
         for table in self._streams[stream]:
-            blocks = [tables[table.name] for tables in by_segment if table.name in tables]
-            if not any(block.rows for block in blocks):
+            found = [
+                (load_id, tables[table.name])
+                for load_id, tables in zip(load_ids, by_segment, strict=True)
+                if table.name in tables and tables[table.name].rows
+            ]
+            if not found:
                 continue
             place = f"{self._database}.{table.name}{OPEN}"
             try:
-                block = load_block(table, blocks, load_id)
+                block = load_block(table, [rows for _, rows in found], [i for i, _ in found])
             except KeyError as error:
                 detail = f"column {error} is missing"
                 raise ColumnsMismatch(table=place, detail=detail) from error
