@@ -213,28 +213,47 @@ class HeadFollower:
         if head is not None:
             calls.append(RpcCall("eth_getBlockByNumber", (hex(head.number), False)))
         terms = Terms("the latest block", calls=len(calls), prefer=self._leader)
-        served = await self._pool.run(lambda endpoint: _ask_heads(endpoint, calls), terms)
-        outcomes, endpoint = served.value, served.endpoint
+        served = await self._pool.run(lambda endpoint: self._ask_heads(endpoint, calls), terms)
+        (latest, outcomes), endpoint = served.value, served.endpoint
         gone = head is not None and self._is_gone(head, outcomes[-1])
         if self._leader is None or self._leader not in self._pool.usable():
             self._lead(endpoint)
-        await self._hear(endpoint, self._read_latest(outcomes[0]), gone=gone)
-        for kind, outcome in zip(tags, outcomes[1:], strict=False):
-            await self._hear_final(kind, outcome)
+        await self._hear(endpoint, latest, gone=gone)
+        for kind, outcome in zip(tags, outcomes, strict=False):
+            final = self._read_or_none(outcome)
+            if final is not None:
+                await self._tell_final("safe" if kind == "safe" else "finalized", final)
         await self._finalize_by_depth()
         if self._pool.clock() - self._advanced_at > self._stale_seconds():
             await self._compare_leaders()
 
+    async def _ask_heads(
+        self, endpoint: Endpoint, calls: list[RpcCall]
+    ) -> tuple[HeadHeader, list[Outcome]]:
+        """The header that answers the first call, and the outcomes of the others."""
+        latest, *others = await endpoint.ask(calls)
+        if isinstance(latest, HeadraceError):
+            raise latest
+        if latest == NULL:
+            raise BlockNotServed(endpoint=endpoint.name, block="latest")
+        return self._read(latest), others
+
+    def _read_or_none(self, outcome: Outcome) -> HeadHeader | None:
+        """The header of an outcome; None where it is null, an error, or not provable."""
+        if isinstance(outcome, HeadraceError) or outcome == NULL:
+            return None
+        try:
+            return self._read(outcome)
+        except HeadraceError as error:
+            log.info("head_header_refused", code=error.code)
+            return None
+
     def _is_gone(self, head: HeadHeader, outcome: Outcome) -> bool:
         """Whether the node no longer has `head` on its chain."""
-        if isinstance(outcome, HeadraceError):
-            return False
-        return outcome == NULL or self._read(outcome).hash != head.hash
-
-    def _read_latest(self, outcome: Outcome) -> HeadHeader:
-        if isinstance(outcome, HeadraceError):
-            raise outcome
-        return self._read(outcome)
+        if outcome == NULL:
+            return True
+        found = self._read_or_none(outcome)
+        return found is not None and found.hash != head.hash
 
     def _stale_seconds(self) -> float:
         return max(STALE_SECONDS_MIN, STALE_BLOCK_TIMES * self._chain.block_time_seconds)
@@ -247,7 +266,7 @@ class HeadFollower:
                 continue
             calls = [RpcCall("eth_getBlockByNumber", ("latest", False))]
             try:
-                header = self._read_latest((await _ask_heads(endpoint, calls))[0])
+                header, _ = await self._ask_heads(endpoint, calls)
             except HeadraceError as error:
                 endpoint.last_error = str(error)
                 continue
@@ -329,11 +348,6 @@ class HeadFollower:
             )
             await self._sink.put(head_envelope(observed))
 
-    async def _hear_final(self, kind: str, outcome: Outcome) -> None:
-        if isinstance(outcome, HeadraceError) or outcome == NULL:
-            return
-        await self._tell_final("safe" if kind == "safe" else "finalized", self._read(outcome))
-
     async def _finalize_by_depth(self) -> None:
         if self._chain.finality != "depth" or self._head is None:
             return
@@ -356,14 +370,3 @@ class HeadFollower:
         if self._final is not None and (lowest is None or lowest > self._final.number):
             self._window.finalize(self._final)
             self._final = None
-
-
-async def _ask_heads(endpoint: Endpoint, calls: list[RpcCall]) -> list[Outcome]:
-    """Outcomes of calls for heads, of which the first must be a block."""
-    outcomes = await endpoint.ask(calls)
-    latest = outcomes[0]
-    if isinstance(latest, HeadraceError):
-        raise latest
-    if latest == NULL:
-        raise BlockNotServed(endpoint=endpoint.name, block="latest")
-    return outcomes

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ingest.build import block_segment, log_segment
+import msgspec
+
+from ingest.build import block_segment, build_header_columns, log_segment
 from ingest.endpoint import ReceiptsBy
 from ingest.fetch import BlockPayload
+from ingest.headwindow import HeadHeader, read_header
 from ingest.places import check_logs
 from ingest.publish import Built
-from ingest.verify import ProvenSegment, prove_segment
+from ingest.verify import ProvenSegment, check_headers, prove_segment
 from ingest.verify_logs import LogFilter, group_logs, verify_logs_only
 from ingest.wire import Block, Receipt, decode_block, decode_logs, decode_receipts
 from schemas.chains import ChainFacts
@@ -99,6 +102,28 @@ def prover(chain: ChainFacts, chain_id: int, level: Verification) -> ProveAndBui
     """
     reached = min(level, chain.verification_reached)
     return ProveAndBuild(chain_id, reached, chain.withdrawals_in_header)
+
+
+@dataclass(frozen=True, slots=True)
+class ProveHeader:
+    """Reads a header from JSON and proves its hash; a `HeaderReader` for the head follower."""
+
+    level: Verification
+    """Below `header` nothing is refused."""
+
+    def __call__(self, header: bytes | msgspec.Raw) -> HeadHeader:
+        """Read and prove one header.
+
+        Raises
+        ------
+        PayloadInvalid, HexMalformed, BlockHashMismatch, UnknownHeaderFields
+            It is no header, or not one with this hash.
+        """
+        found = read_header(header)
+        block = decode_block(header)
+        if block is not None:
+            check_headers([block], build_header_columns([block]), self.level)
+        return found
 
 
 def source_version(source: Source, level: Verification, **more: object) -> str:

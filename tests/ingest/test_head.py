@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,14 +18,8 @@ from ingest.limits import IngestLimits
 from ingest.proven import ProvenFetcher
 from ingest.providers import ProviderPool
 from schemas.chains import ChainFacts, load_chains
-from schemas.codec import (
-    decode_finality_advanced,
-    decode_head_observed,
-    decode_log_segment,
-    message_name,
-)
-from schemas.segments import Envelope, FinalityAdvanced, HeadObserved
 from tests.ingest.fake_node import FakeBlock, FakeNode, fake_build, fake_chain
+from tests.ingest.head_sink import HeadSink
 
 FAST = IngestLimits(
     backoff_seconds_min=0.001,
@@ -47,50 +41,14 @@ def header(block: FakeBlock) -> HeadHeader:
     )
 
 
-class Collector:
-    """A sink that can be waited upon."""
-
-    def __init__(self) -> None:
-        self.heads: list[HeadObserved] = []
-        self.finality: list[FinalityAdvanced] = []
-        self.blocks: list[tuple[int, str]] = []
-        self._changed = asyncio.Condition()
-
-    async def put(self, envelope: Envelope) -> None:
-        async with self._changed:
-            match message_name(envelope.value):
-                case "HeadObserved":
-                    self.heads.append(decode_head_observed(envelope.value))
-                case "FinalityAdvanced":
-                    self.finality.append(decode_finality_advanced(envelope.value))
-                case "LogSegment":
-                    name = decode_log_segment(envelope.value).name
-                    self.blocks.append((name.to_block, "0x" + name.last_hash.hex()))
-            self._changed.notify_all()
-
-    async def until(self, condition: Callable[[Collector], bool]) -> None:
-        async with asyncio.timeout(10), self._changed:
-            await self._changed.wait_for(lambda: condition(self))
-
-    def has(self, blocks: Sequence[FakeBlock]) -> bool:
-        return {(b.number, b.hash) for b in blocks} <= set(self.blocks)
-
-    def head_hashes(self) -> list[str]:
-        return ["0x" + head.hash.hex() for head in self.heads]
-
-    def last_head(self) -> str:
-        named = [head for head in self.heads if head.is_head]
-        return "0x" + named[-1].hash.hex() if named else ""
-
-
 @contextlib.asynccontextmanager
 async def following(
     *nodes: FakeNode,
     known: Sequence[FakeBlock],
     chain: ChainFacts = LOCAL,
     limits: IngestLimits = FAST,
-) -> AsyncIterator[tuple[Collector, HeadFollower, asyncio.Task[None]]]:
-    sink = Collector()
+) -> AsyncIterator[tuple[HeadSink, HeadFollower, asyncio.Task[None]]]:
+    sink = HeadSink()
     async with ProviderPool([node.url for node in nodes], limits, rng=random.Random(3)) as pool:
         fetcher = ProvenFetcher(pool, fake_build)
         follower = HeadFollower(fetcher, chain, 7, [header(block) for block in known], sink)
@@ -105,7 +63,7 @@ async def following(
 async def test_the_gap_between_history_and_head_is_filled_ancestors_first() -> None:
     chain = fake_chain(60)
     async with FakeNode(chain) as node, following(node, known=chain[:10]) as (sink, _, _task):
-        await sink.until(lambda s: s.has(chain[10:]))
+        await sink.until(lambda s: s.holds(chain[10:]))
         assert sink.head_hashes()[:50] == [block.hash for block in chain[10:]]
         assert [head.is_head for head in sink.heads[:50]] == [False] * 49 + [True]
         assert len(sink.blocks) == len(set(sink.blocks)) == 50
@@ -117,7 +75,7 @@ async def test_polling_sees_every_new_block_once() -> None:
     async with FakeNode(chain[:10]) as node, following(node, known=chain[:10]) as (sink, *_):
         for block in chain[10:]:
             await node.extend([block])
-            await sink.until(lambda s, block=block: s.has([block]))
+            await sink.until(lambda s, block=block: s.holds([block]))
         assert sink.blocks == [(block.number, block.hash) for block in chain[10:]]
 
 
@@ -131,7 +89,7 @@ async def test_heads_come_by_websocket_where_there_is_one() -> None:
                 await node.subscribed.wait()
             for block in chain[10:]:
                 await node.extend([block])
-            await sink.until(lambda s: s.has(chain[10:]))
+            await sink.until(lambda s: s.holds(chain[10:]))
             assert follower.progress().by_websocket
 
 
@@ -144,7 +102,7 @@ async def test_a_silent_websocket_is_outrun_by_the_watchdog() -> None:
                 await node.subscribed.wait()
             node.sockets.clear()
             await node.extend(chain[10:])
-            await sink.until(lambda s: s.has(chain[10:]))
+            await sink.until(lambda s: s.holds(chain[10:]))
 
 
 async def test_a_closed_websocket_leaves_polling_and_comes_back() -> None:
@@ -157,20 +115,20 @@ async def test_a_closed_websocket_leaves_polling_and_comes_back() -> None:
             node.subscribed.clear()
             await node.sockets.pop().close()
             await node.extend(chain[10:20])
-            await sink.until(lambda s: s.has(chain[10:20]))
+            await sink.until(lambda s: s.holds(chain[10:20]))
             async with asyncio.timeout(10):
                 await node.subscribed.wait()
             await node.extend(chain[20:])
-            await sink.until(lambda s: s.has(chain[20:]))
+            await sink.until(lambda s: s.holds(chain[20:]))
 
 
 async def test_a_reorg_shows_the_new_branch_and_fetches_its_blocks() -> None:
     chain = fake_chain(20)
     branch = fake_chain(6, "b", chain[14])
     async with FakeNode(chain) as node, following(node, known=chain[:15]) as (sink, *_):
-        await sink.until(lambda s: s.has(chain[15:]))
+        await sink.until(lambda s: s.holds(chain[15:]))
         await node.extend(branch, drop=5)
-        await sink.until(lambda s: s.has(branch))
+        await sink.until(lambda s: s.holds(branch))
         assert sink.last_head() == branch[-1].hash
 
 
@@ -178,7 +136,7 @@ async def test_a_shorter_branch_and_the_way_back_are_told() -> None:
     chain = fake_chain(20)
     branch = fake_chain(2, "b", chain[14])
     async with FakeNode(chain) as node, following(node, known=chain[:15]) as (sink, *_):
-        await sink.until(lambda s: s.has(chain[15:]))
+        await sink.until(lambda s: s.holds(chain[15:]))
         await node.extend(branch, drop=5)
         await sink.until(lambda s: s.last_head() == branch[-1].hash)
         await node.extend(chain[15:], drop=2)
@@ -220,7 +178,7 @@ async def test_a_lagging_leader_is_left_for_another(monkeypatch: pytest.MonkeyPa
         leader = follower.progress().leader
         other = moving if str(stuck._server.port) in leader else stuck
         await other.extend(chain[20:])
-        await sink.until(lambda s: s.has(chain[20:]))
+        await sink.until(lambda s: s.holds(chain[20:]))
         assert follower.progress().leader != leader
 
 
@@ -246,7 +204,7 @@ async def test_finality_by_depth() -> None:
         await node.extend(chain[20:])
         await sink.until(lambda s: any(f.number == 26 for f in s.finality))
         assert {f.kind for f in sink.finality} == {"finalized"}
-        await sink.until(lambda s: s.has(chain[10:]))
+        await sink.until(lambda s: s.holds(chain[10:]))
 
 
 async def test_a_branch_that_contradicts_finality_is_told_once_and_does_not_loop() -> None:
@@ -276,7 +234,7 @@ async def test_a_block_not_served_yet_is_asked_again_until_it_is() -> None:
         await sink.until(lambda s: s.last_head() == chain[11].hash)
         assert not sink.blocks
         hidden = False
-        await sink.until(lambda s: s.has(chain[10:]))
+        await sink.until(lambda s: s.holds(chain[10:]))
 
 
 async def test_a_block_that_left_the_chain_unfetched_is_dropped() -> None:
@@ -289,7 +247,7 @@ async def test_a_block_that_left_the_chain_unfetched_is_dropped() -> None:
         )
         await node.extend(chain[10:])
         await node.extend(branch, drop=2)
-        await sink.until(lambda s: s.has(branch))
+        await sink.until(lambda s: s.holds(branch))
         while f.progress().bodies_waiting:
             await node.asked("eth_getBlockByNumber", 1)
 
@@ -309,7 +267,7 @@ async def test_a_node_that_is_down_for_a_while_is_followed_again() -> None:
             await refused.wait()
         assert not task.done()
         node.intercept = None
-        await sink.until(lambda s: s.has(chain[10:]))
+        await sink.until(lambda s: s.holds(chain[10:]))
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -325,7 +283,7 @@ async def test_any_schedule_of_reorgs_ends_with_every_canonical_block(seed: int)
                 await node.extend(fake_chain(rng.randrange(1, 5), f"{step}", start), drop=drop)
                 await asyncio.sleep(rng.random() * 0.01)
             await sink.until(
-                lambda s: s.has(node.canonical[1:]) and s.last_head() == node.head.hash
+                lambda s: s.holds(node.canonical[1:]) and s.last_head() == node.head.hash
             )
             seen = {h.hash for h in sink.heads} | {bytes.fromhex(chain[0].hash[2:])}
             assert all(h.parent_hash in seen for h in sink.heads), f"seed {seed}"
