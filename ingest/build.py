@@ -35,6 +35,7 @@ from schemas.tables import (
     LOGS,
     WITHDRAWALS,
     Verification,
+    empty_block,
 )
 
 _BLOCK_FIELDS = {
@@ -265,6 +266,8 @@ def log_segment(
 
 def _build_withdrawals(blocks: Sequence[Block], header: dict[str, Column]) -> ColumnBlock:
     lists = [block.withdrawals or [] for block in blocks]
+    if not any(lists):
+        return empty_block(WITHDRAWALS)
     flat: list[Withdrawal] = list(chain.from_iterable(lists))
     counts = [len(part) for part in lists]
     columns = repeat_identity(header, counts)

@@ -22,7 +22,7 @@ from ingest.tablecolumns import (
 from ingest.wire import Block, Receipt, Transaction
 from schemas.columns import Column, ColumnBlock, Nullable, Ragged, Struct
 from schemas.kinds import parse_kind
-from schemas.tables import TRANSACTION_TABLE
+from schemas.tables import TRANSACTION_TABLE, empty_block
 
 _TRANSACTION_FIELDS = {
     "transaction_hash": "hash",
@@ -85,6 +85,8 @@ def build_transactions(
         One row a transaction.
     """
     transactions = list(chain.from_iterable(body))
+    if not transactions:
+        return empty_block(TRANSACTION_TABLE)
     counts = [len(part) for part in body]
     rows = block_rows(blocks, counts)
     columns = repeat_identity(header, counts)

@@ -25,6 +25,9 @@ _PREFIX = 0x7830
 _SHOWN_CHARACTERS_MAX = 80
 _WIDE = ("u256",)
 _NUMBER_DIGITS = 16
+_HEX_BYTES = b"0123456789abcdefABCDEF"
+_FEW = 64
+"""Up to so many values a loop is faster than numpy."""
 _X, _ZERO = ord("x"), ord("0")
 
 
@@ -192,8 +195,11 @@ def _numbers(kind: Kind, texts: Sequence[str], field: str, rows: AnyRows) -> npt
     if count > 1 and texts.count(texts[0]) == count:
         # Chain ids, types and states: one value is decoded, checked, and then repeated.
         return np.repeat(_numbers(kind, texts[:1], field, rows), count)
-    digits = _quantities(texts, _NUMBER_DIGITS, kind, field, rows)
-    values = np.ascontiguousarray(digits).view(">u8").reshape(count)
+    try:
+        values = np.array(_integers(texts), np.uint64)
+    except (ValueError, OverflowError):
+        digits = _quantities_slowly(texts, _NUMBER_DIGITS, kind, field, rows)
+        values = digits.view(">u8").reshape(count)
     limit = (1 << (8 * kind.width)) - 1
     beyond = np.flatnonzero(values > limit)
     if len(beyond):
@@ -204,12 +210,27 @@ def _numbers(kind: Kind, texts: Sequence[str], field: str, rows: AnyRows) -> npt
     return values.astype(kind.dtype)
 
 
+def _integers(texts: Sequence[str]) -> list[int]:
+    """The values of quantities; ValueError where one is none.
+
+    int() alone would take signs, spaces, underscores and digits of other scripts.
+    """
+    joined = "," + ",".join(texts)
+    strange = joined.encode("ascii").translate(None, _HEX_BYTES)
+    if strange != b",x" * len(texts) or joined.count(",0x") != len(texts):
+        raise ValueError("not all are quantities")
+    return [int(text, 16) for text in texts]
+
+
 def _quantities(texts: Sequence[str], digits: int, kind: Kind, field: str, rows: AnyRows) -> Bytes:
     """Numbers as big-endian bytes, padded to `digits` hex digits."""
     count, size = len(texts), digits + 2
     if not count:
         return np.empty((0, digits >> 1), np.uint8)
     try:
+        if count <= _FEW:
+            few = b"".join([value.to_bytes(digits >> 1, "big") for value in _integers(texts)])
+            return np.frombuffer(few, np.uint8).reshape(count, digits >> 1)
         # With its prefix on, each text is padded to one size, and the x then made a zero too.
         padded = "".join([text.rjust(size, "0") for text in texts]).encode("ascii")
         flat = np.frombuffer(bytearray(padded), np.uint8)
@@ -226,7 +247,7 @@ def _quantities(texts: Sequence[str], digits: int, kind: Kind, field: str, rows:
                 flat[marks] = _ZERO
                 decoded = np.frombuffer(unhexlify(flat.data), np.uint8)
                 return decoded.reshape(count, size >> 1)[:, 1:]
-    except ValueError:
+    except (ValueError, OverflowError):
         pass  # The value at fault is found and named below.
     return _quantities_slowly(texts, digits, kind, field, rows)
 

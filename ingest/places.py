@@ -91,7 +91,8 @@ def check_receipts(block: Block, receipts: Sequence[Receipt], *, strict: bool) -
     given = [log.transaction_hash for log in logs]
     if given != expected:
         _first_difference(block, "transactionHash", given, expected)
-    check_logs(block, logs, strict=strict)
+    check_logs(block, logs)
+    _check_indexes(block, logs, strict=strict)
     if strict:
         places = quantities(len(receipts))
         positions = list(chain.from_iterable(map(repeat, places, counts)))
@@ -100,22 +101,19 @@ def check_receipts(block: Block, receipts: Sequence[Receipt], *, strict: bool) -
             _first_difference(block, "transactionIndex", indexes, positions)
 
 
-def check_logs(block: Block, logs: Sequence[Log], *, strict: bool) -> None:
-    """Check that logs name this block, and that their indexes are 0 … n - 1.
+def check_logs(block: Block, logs: Sequence[Log]) -> None:
+    """Check that logs name this block, and that none is removed.
 
     Parameters
     ----------
     block : Block
         The block.
     logs : sequence of Log
-        Its logs, in order.
-    strict : bool
-        False where logs are left out on purpose (a filter), or the chain counts otherwise: then
-        indexes must only rise.
+        Its logs.
 
     Raises
     ------
-    LogMisplaced, LogIndexGap, LogRemoved
+    LogMisplaced, LogRemoved
         Naming the first log at fault.
     """
     count = len(logs)
@@ -128,8 +126,12 @@ def check_logs(block: Block, logs: Sequence[Log], *, strict: bool) -> None:
     removed = [log.removed for log in logs]
     if True in removed:
         raise LogRemoved(position=removed.index(True), **block_place(block))
+
+
+def _check_indexes(block: Block, logs: Sequence[Log], *, strict: bool) -> None:
+    """Check that indexes are 0 … n - 1, or rise at least where that cannot be asked for."""
     indexes = [log.log_index for log in logs]
-    if indexes == quantities(count):
+    if indexes == quantities(len(logs)):
         return
     before = -1
     for position, text in enumerate(indexes):

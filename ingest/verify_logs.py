@@ -27,7 +27,12 @@ from ingest.verdict import Verdict
 from ingest.verify import ProvenSegment, check_headers
 from ingest.wire import Block, Log
 from schemas.columns import ColumnBlock
-from schemas.errors_verify import BloomMismatch, LogOfUnknownBlock, LogOutsideFilter
+from schemas.errors_verify import (
+    BloomMismatch,
+    LogIndexGap,
+    LogOfUnknownBlock,
+    LogOutsideFilter,
+)
 from schemas.tables import Verification
 
 Mask = npt.NDArray[np.bool_]
@@ -111,10 +116,11 @@ def verify_logs_only(
     header["unknown_fields"] = check_headers(blocks, header, level)
     groups = group_logs(blocks, logs)
     for block, group in zip(blocks, groups, strict=True):
-        check_logs(block, group, strict=False)
+        check_logs(block, group)
     columns = build_block_columns(blocks, None, header)
     built = build_filtered_log_columns(blocks, groups, columns)
     owners = np.repeat(np.arange(len(blocks)), [len(group) for group in groups])
+    _check_rising(blocks, built.logs, owners)
     _check_filter(blocks, built, owners, wanted)
     reached = min(level, Verification.header)
     columns.blocks.columns["verification"] = np.full(len(blocks), int(reached), np.int8)
@@ -133,6 +139,21 @@ def verify_logs_only(
             f"absence of further logs in {len(blocks) - without} of {len(blocks)} blocks"
         )
     return ProvenSegment(columns, built, Verdict(reached, tuple(proven), tuple(unproven_words)))
+
+
+def _check_rising(
+    blocks: Sequence[Block], logs: ColumnBlock, owners: npt.NDArray[np.int64]
+) -> None:
+    """Check that log indexes rise in each block, so that no log is there twice."""
+    indexes: Any = logs.columns["log_index"]
+    falls = (indexes[1:] <= indexes[:-1]) & (owners[1:] == owners[:-1])
+    for row in np.flatnonzero(falls)[:1].tolist():
+        raise LogIndexGap(
+            position=row + 1 - int(np.searchsorted(owners, owners[row + 1])),
+            found=int(indexes[row + 1]),
+            expected=f"above {indexes[row]}",
+            **block_place(blocks[int(owners[row + 1])]),
+        )
 
 
 def _blooms(blocks: ColumnBlock) -> npt.NDArray[np.uint8]:
@@ -186,4 +207,6 @@ def _check_filter(
 
 
 def _among(values: list[bytes], options: frozenset[bytes]) -> Mask:
+    if options.issuperset(values):
+        return np.ones(len(values), np.bool_)
     return np.fromiter((value in options for value in values), np.bool_, len(values))
