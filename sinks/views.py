@@ -18,12 +18,16 @@ CHAINS_DATABASE = "chains"
 FINALITIES = {"": "head", "_safe": "safe", "_finalized": "finalized"}
 """Suffix of the database, and the field of the canon row that bounds what it shows."""
 
-CANON_FIELDS = ("floor", "head", "safe", "finalized", "straddling", "sealed", "loads")
+CANON_FIELDS = (
+    "generation", "seq", "floor", "head", "safe", "finalized", "straddling", "sealed", "loads",
+)  # fmt: skip
 """What the views read of the canon row, in this order."""
 
-AS_OF_SETTING = "headrace_as_of"
-AS_OF_TAG = "as_of="
-"""A server that takes no settings of ours, as the embedded one: query_cache_tag = 'as_of=3:17'."""
+AS_OF_SETTING = "query_cache_tag"
+AS_OF_PREFIX = "as_of="
+"""``SETTINGS query_cache_tag = 'as_of=3:17'`` asks as of generation 3, seq 17. The setting is
+ClickHouse's own, harmless, and a text: the embedded engine takes no settings of ours. Should a user
+switch the query cache on, the tag keeps the states apart there, too."""
 
 FUNCTIONS = {
     # The inner conversion fails, and says the text, where it is not 0x and 40 (64) hex digits.
@@ -51,34 +55,22 @@ class View:
     """``CREATE OR REPLACE VIEW …``."""
 
 
-def canon_key(database: str) -> str:
-    """The scalar subquery that picks the canon row: (generation, seq) of the newest, or as of.
-
-    It fails where the query asks as of a row that is not there.
-    """
-    message = f"no canon row of {database} is kept for the asked as_of (generation:seq)"
-    # 'ethereum=3:17,base=1:9' names a row per database; '3:17' is meant for every one.
-    return (
-        "(WITH getSetting('query_cache_tag') AS tag, "
-        f"if(startsWith(tag, '{AS_OF_TAG}'), substring(tag, {len(AS_OF_TAG) + 1}), "
-        f"getSettingOrDefault('{AS_OF_SETTING}', '')) AS asked, "
-        "if(position(asked, '=') > 0, "
-        f"extract(asked, '(?:^|,){database}=([0-9:]+)'), asked) AS wanted "
-        f"SELECT if(throwIf(count() = 0 AND wanted != '', {quoted(message)}) = 0, "
-        f"max((generation, seq)), (toUInt64(0), toUInt64(0))) FROM {database}.canon "
-        "WHERE wanted = '' OR concat(toString(generation), ':', toString(seq)) = wanted)"
-    )
-
-
 def canon_scalar(database: str) -> str:
-    """The scalar subquery that reads the picked row, as the tuple of `CANON_FIELDS`.
+    """The scalar subquery that picks and reads the canon row, as the tuple of `CANON_FIELDS`.
 
-    Where the canon is empty it is (0, 0, NULL, NULL, true, [], []): then no load is visible.
+    The newest row, or the one that the query asks as of; where that is not there, it fails. Where
+    the canon is empty it is (0, 0, 0, 0, NULL, NULL, false, [], []): then no load is visible.
     """
+    asked = f"getSetting('{AS_OF_SETTING}')"
+    is_asked = f"startsWith({asked}, '{AS_OF_PREFIX}')"
+    name = f"concat('{AS_OF_PREFIX}', toString(generation), ':', toString(seq))"
+    message = f"{database}.canon keeps no row of the asked as_of (generation:seq)"
+    fields = ", ".join(CANON_FIELDS).replace("sealed", "arrayMap(id -> toString(id), sealed)")
     return (
-        "(SELECT any((floor, head, safe, finalized, straddling, "
-        "arrayMap(id -> toString(id), sealed), loads)) "
-        f"FROM {database}.canon WHERE (generation, seq) = {canon_key(database)})"
+        f"(SELECT if(throwIf(count() = 0 AND {is_asked}, {quoted(message)}) = 0, "
+        "any(row), any(row)) "
+        f"FROM (SELECT ({fields}) AS row FROM {database}.canon "
+        f"WHERE NOT {is_asked} OR {asked} = {name} ORDER BY generation DESC, seq DESC LIMIT 1))"
     )
 
 
@@ -128,9 +120,11 @@ def control_views(database: str, partition_blocks: int, family: EngineFamily) ->
     """`status`, `loads` and `coverage`: what is visible, what is stored."""
     status = (
         f"CREATE OR REPLACE VIEW {database}.status{family.on_cluster} AS\n"
+        f"WITH {canon_scalar(database)} AS canon\n"
         "SELECT generation, seq, at, floor, head, hex0x(head_hash) AS head_hash, safe, finalized, "
         "length(sealed) AS sealed_partitions, length(loads) AS open_loads\n"
-        f"FROM {database}.canon WHERE (generation, seq) = {canon_key(database)} LIMIT 1"
+        f"FROM {database}.canon WHERE generation = {canon_field('generation')} "
+        f"AND seq = {canon_field('seq')} LIMIT 1"
     )
     loads = (
         f"CREATE OR REPLACE VIEW {database}.loads{family.on_cluster} AS\n"

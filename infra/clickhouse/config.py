@@ -50,8 +50,6 @@ def render_config(
             "size": limits.log_bytes_max,
             "count": 1,
         },
-        # A real server reads this; clickhouse-local, which the engine is, does not (see views).
-        "custom_settings_prefixes": "headrace_",
         "max_server_memory_usage": limits.memory_bytes_max,
         "max_concurrent_queries": 100,
         "max_connections": 256,

@@ -35,7 +35,7 @@ def test_limits_of_the_configuration_are_in_force(database: Connection) -> None:
 def test_the_query_cache_tag_carries_a_text_that_sql_can_read(database: Connection) -> None:
     settings = {"query_cache_tag": "as_of=3:17"}
     assert database.value("SELECT getSetting('query_cache_tag')", settings=settings) == "as_of=3:17"
-    assert database.value("SELECT getSettingOrDefault('headrace_as_of', '')") == ""
+    assert database.value("SELECT getSetting('query_cache_tag')") == ""
 
 
 def test_a_seal_copies_nothing_and_part_log_shows_it(database: Connection) -> None:
