@@ -210,23 +210,25 @@ class Rewinder:
                 raise CanonDamaged(
                     database=self._database, detail=detail, to_block=kept.from_block - 1
                 )
-        row = LedgerRow(
-            cast("Stream", stream),
-            "history",
-            kept.from_block,
-            kept.to_block,
-            self._block(kept.to_block).hash,
-            self._version(stream, kept),
-            rewound.generation,
-            load_id,
-            tuple(table.name for table in tables),
-            tuple(count for count, _ in manifest),
-            tuple(checksum for _, checksum in manifest),
-        )
         ledger = [
             replace(old, load_id=load_id, generation=rewound.generation) for old in kept.whole
         ]
-        append_ledger(self._connection, self._database, ledger or [row])
+        if not ledger:
+            row = LedgerRow(
+                cast("Stream", stream),
+                "history",
+                kept.from_block,
+                kept.to_block,
+                self._block(kept.to_block).hash,
+                self._version(stream, kept),
+                rewound.generation,
+                load_id,
+                tuple(table.name for table in tables),
+                tuple(count for count, _ in manifest),
+                tuple(checksum for _, checksum in manifest),
+            )
+            ledger.append(row)
+        append_ledger(self._connection, self._database, ledger)
         return load_id
 
     def _version(self, stream: str, kept: Kept) -> str:

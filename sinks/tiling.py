@@ -280,7 +280,8 @@ class Tiling:
         spans: list[tuple[int, int, Piece]] = []
         leaving: Counter[int] = Counter()
         for piece in load.pieces:
-            if piece.from_block > limit or self._tile_at(part, piece) is not None:
+            outside = piece.from_block > limit or piece.to_block < self.low
+            if outside or self._tile_at(part, piece) is not None:
                 continue
             first = bisect_left(part.tiles, piece.from_block, key=_from_block)
             last = bisect_left(part.tiles, piece.to_block + 1, key=_from_block)
@@ -308,7 +309,7 @@ class Tiling:
             return False
         if piece.to_block > self.top:
             return piece.to_block <= limit and piece.from_block <= self.top + 1
-        if piece.to_block < self.low or first == last:
+        if first == last:
             return False
         end = part.tiles[last - 1]
         return (end.to_block, end.last_hash) == (piece.to_block, piece.last_hash)

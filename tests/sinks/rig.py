@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
+from schemas.errors_canon import HeightNotReached
 from schemas.segments import BlockRef, ForkUpdate, Lane, Stream
 from sinks.canon_row import CanonRow, CanonSettings, Change, Missing
 from sinks.compaction import Compactor
@@ -158,6 +161,30 @@ class Rig:
 
     def finalize(self, depth: int) -> None:
         self.follow(self.chain.finalize(depth))
+
+    def heal(self) -> None:
+        """Load again what the publisher asked for, as the ingest does."""
+        missing, self.missing[:] = list(self.missing), []
+        for lost in missing:
+            last = lost.last_hash
+            if last is None:
+                last = self.chain.path(self.chain.head, lost.to_block)[0].hash
+            blocks = self.chain.path(BlockRef(lost.to_block, last), lost.from_block)
+            lane: Lane = "history" if lost.to_block < len(self.chain.history) else "head"
+            self.write(cast("Stream", lost.stream), [blocks], lane)
+
+    def catch_up(self, seconds: float = 60.0) -> None:
+        """Wait until the chain's head is visible, and load again what is asked for."""
+        until = time.monotonic() + seconds
+        while True:
+            self.heal()
+            try:
+                self.publisher.wait_for_height(self.chain.head.number, 0.2)
+            except HeightNotReached:
+                if time.monotonic() > until:
+                    raise
+            else:
+                return
 
     def shown(self) -> CanonRow:
         row = self.publisher.visible()

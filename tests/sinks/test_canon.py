@@ -263,15 +263,17 @@ class World:
             claimed = self.canon.claim()
             assert claimed is not None
             self.rows.append(claimed)
-        # The reorg agent starts again from what is stored as final, and hears the rest.
+        # The reorg agent starts again from what is shown, and hears the rest from the node.
+        node = self.fork
         base = shown.finalized if shown is not None and shown.finalized else self.anchor
-        if base.number > self.fork.finalized.number:
-            base = self.fork.finalized
-        added = tuple(BlockRef(*found) for found in self.path(self.fork.head, base.number))
-        self.pending = [ForkUpdate(1, self.fork.head, None, base, (), added, 0)]
-        if base != self.fork.finalized:
-            final = self.fork.finalized
-            self.pending.append(ForkUpdate(1, self.fork.head, None, final, (), (), 0))
+        stored = self.path(shown.head, base.number + 1) if shown is not None else []
+        self.fork = from_blocks(1, base, [BlockRef(*found) for found in stored])
+        self.pending = [snapshot(self.fork, 0)]
+        for number, block_hash in self.path(node.head, base.number + 1):
+            self.observe(BlockRef(number, block_hash), is_head=False)
+        self.observe(node.head, is_head=True)
+        final = node.finalized
+        self.follow(FinalityAdvanced(1, "finalized", final.number, final.hash, 0))
 
     # What must hold
 

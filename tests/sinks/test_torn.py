@@ -1,0 +1,177 @@
+"""A reader beside reorgs, folds, seals and zombies: it only ever sees what a legal chain had."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter
+
+import pytest
+
+from schemas.errors import HeadraceError
+from schemas.segments import BlockRef
+from sinks.connection import Connection, Endpoint
+from tests.sinks.rig import Rig, prepare
+from tests.sinks.small_chain import (
+    STREAMS,
+    TABLES,
+    SmallChain,
+    problem_of,
+    read_state,
+    write_load,
+)
+
+
+class Reader(threading.Thread):
+    """Polls every view, and joins three of them, in one query."""
+
+    def __init__(self, endpoint: Endpoint, chain: SmallChain) -> None:
+        super().__init__(name="reader")
+        self.endpoint, self.chain = endpoint, chain
+        self.problems: list[str] = []
+        self.heads: Counter[bytes] = Counter()
+        self.done = threading.Event()
+
+    def run(self) -> None:
+        with Connection(self.endpoint) as connection:
+            while not self.done.is_set() and not self.problems:
+                try:
+                    state = read_state(connection)
+                except HeadraceError as error:
+                    self.problems.append(str(error))
+                    return
+                self.heads[state[0]] += 1
+                if problem := problem_of(self.chain, state):
+                    self.problems.append(problem)
+
+
+class Zombie(threading.Thread):
+    """A writer that lost its lease: whole loads of what is there already, and orphan blocks."""
+
+    def __init__(self, endpoint: Endpoint, rig: Rig, seed: int) -> None:
+        super().__init__(name="zombie")
+        self.endpoint, self.rig, self.rng = endpoint, rig, random.Random(seed)
+        self.seen: list[BlockRef] = list(rig.chain.history[-1:])
+        self.loads = 0
+        self.problems: list[str] = []
+        self.done = threading.Event()
+
+    def run(self) -> None:
+        chain, rng = self.rig.chain, self.rng
+        with Connection(self.endpoint) as connection:
+            while not self.done.wait(0.05):
+                if rng.random() < 0.3:
+                    at = rng.randrange(len(chain.history) // 5) * 5
+                    segments, lane = [chain.history[at : at + 5]], "history"
+                else:
+                    segments, lane = [[rng.choice(self.seen[-30:])]], "head"
+                with_ledger = rng.random() < 0.6
+                rows = write_load(
+                    connection,
+                    self.endpoint.database,
+                    rng.choice(STREAMS),
+                    "history" if lane == "history" else "head",
+                    [chain.with_parents(blocks) for blocks in segments],
+                    rng.getrandbits(64),
+                    self.rig.publisher.generation,
+                    with_ledger=with_ledger,
+                )
+                if with_ledger and rng.random() < 0.5:
+                    self.rig.publisher.notify(rows)
+                self.loads += 1
+
+
+class Maintenance(threading.Thread):
+    """Folds, seals and sweeps, all the time."""
+
+    def __init__(self, rig: Rig) -> None:
+        super().__init__(name="maintenance")
+        self.rig = rig
+        self.folds, self.seals = 0, 0
+        self.problems: list[str] = []
+        self.done = threading.Event()
+
+    def run(self) -> None:
+        while not self.done.wait(0.1):
+            try:
+                self.folds += len(self.rig.compactor.run_once())
+                self.seals += len(self.rig.sealer.run_once())
+                self.rig.sweeper.run_once()
+            except HeadraceError as error:
+                self.problems.append(str(error))
+                return
+
+
+def apply_variant(connection: Connection, variant: str) -> None:
+    for table in TABLES:
+        for suffix in ("_open", "_sealed"):
+            name = f"{table.name}{suffix}"
+            if variant == "merges stopped":
+                connection.execute(f"SYSTEM STOP MERGES {connection.endpoint.database}.{name}")
+            elif variant == "deduplication on":
+                connection.execute(
+                    f"ALTER TABLE {name} MODIFY SETTING non_replicated_deduplication_window = 1000"
+                )
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("variant", "seed", "reorgs"),
+    [("deduplication off", 41, 100), ("deduplication on", 42, 40), ("merges stopped", 43, 40)],
+)
+def test_reader_sees_only_legal_chains(
+    endpoint: Endpoint, variant: str, seed: int, reorgs: int
+) -> None:
+    print(f"seed {seed}, {variant}")
+    prepare(endpoint)
+    chain = SmallChain(seed, 60)
+    rng = random.Random(seed)
+    with Connection(endpoint) as connection:
+        apply_variant(connection, variant)
+    with Rig(endpoint, chain, seed) as rig:
+        rig.claim()
+        rig.follow(chain.snapshot_from(None))
+        rig.publisher.start()
+        reader = Reader(endpoint, chain)
+        zombie, upkeep = Zombie(endpoint, rig, seed + 1000), Maintenance(rig)
+        threads = (reader, zombie, upkeep)
+        for thread in threads:
+            thread.start()
+        try:
+            rig.write_history()
+            for step in range(reorgs):
+                made, updates = chain.extend(rng.randrange(0, 4), back=rng.randrange(1, 5))
+                zombie.seen += made
+                rig.follow(updates)
+                loads = [(ref, stream) for ref in made for stream in STREAMS]
+                rng.shuffle(loads)
+                for ref, stream in loads:
+                    rig.write(stream, [[ref]], "head")
+                grown = rig.grow(rng.randrange(1, 4))
+                zombie.seen += grown
+                rig.finalize(rng.randrange(6, 10))
+                if step % 5 == 0:
+                    rig.catch_up()
+                if any(thread.problems for thread in threads):
+                    break
+            rig.catch_up()
+        finally:
+            for thread in threads:
+                thread.done.set()
+            for thread in threads:
+                thread.join()
+        assert [problem for thread in threads for problem in thread.problems] == []
+        assert rig.publisher.failure is None
+        assert rig.shown().head == chain.head
+        with Connection(endpoint) as connection:
+            state = read_state(connection)
+        assert state[0] == chain.head.hash
+        assert problem_of(chain, state) == ""
+        found = Counter(change.reorg is not None for change in rig.changes)
+        print(
+            f"{sum(reader.heads.values())} reads of {len(reader.heads)} heads, {found[True]} "
+            f"reorgs shown in {len(rig.changes)} rows, {upkeep.folds} folds, {upkeep.seals} seals, "
+            f"{zombie.loads} zombie loads"
+        )
+        assert min(found[True], upkeep.folds, zombie.loads) >= reorgs // 10
+        assert upkeep.seals > 0
