@@ -60,10 +60,11 @@ async def walk_back(
     step = 1
     while len(path) < pool.limits.head_walk_blocks_max:
         oldest = path[-1]
-        if oldest.parent_hash in window or oldest.number <= window.floor:
+        lowest = max(window.floor, 0)
+        if oldest.parent_hash in window or oldest.number <= lowest:
             break
         gap = oldest.number - 1 - window.highest
-        count = min(max(step, gap), pool.limits.batch_calls_max, oldest.number - window.floor)
+        count = min(max(step, gap), pool.limits.batch_calls_max, oldest.number - lowest)
         path.extend(await _parents(pool, oldest, max(count, 1), endpoint, read))
         step *= 2
     else:

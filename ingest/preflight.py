@@ -13,8 +13,10 @@ from ingest.headwindow import HeadHeader, read_header
 from ingest.providers import ProviderPool, Terms
 from ingest.rpc import RpcCall
 from schemas.chains import ChainFacts
-from schemas.errors import HeadraceError
+from schemas.errors import HeadraceError, Permanent
 from schemas.errors_ingest import (
+    AccessRefused,
+    AnswerIsHtml,
     AnswerNotJsonRpc,
     BlockNotServed,
     ChainIdWrong,
@@ -22,9 +24,12 @@ from schemas.errors_ingest import (
     EndpointsUnusable,
     HistoryPruned,
     ProvidersExhausted,
+    RequestRefused,
     StartBeyondHead,
 )
 
+_LASTING = (AccessRefused, AnswerIsHtml, AnswerNotJsonRpc, ChainIdWrong, RequestRefused)
+"""Why an endpoint is left out for the rest of a run; what else fails may mend."""
 _text = msgspec.json.Decoder(str)
 
 
@@ -43,7 +48,7 @@ class Preflight:
     excluded: tuple[tuple[str, HeadraceError], ...]
     """Endpoints that are left out of this run, by display name, each with the reason."""
     warnings: tuple[HeadraceError, ...]
-    """What does not stop a run but should be seen."""
+    """What does not stop a run but should be seen: a clock that is off, endpoints that are down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +65,11 @@ async def preflight(
     from_block: int | None = None,
     receipts: bool = True,
 ) -> Preflight:
-    """Ask every endpoint who it is, and whether the run can begin.
+    """Ask every endpoint who it is, and whether the run can begin, or go on.
 
-    Endpoints that fail are left out of the pool, loudly, as long as one remains.
+    Endpoints of another chain, or that are none, are left out of the pool, loudly, as long as one
+    remains; those that are down stay in it. Where endpoints have answered before, and none does
+    now, they are given the time that other work gives them.
 
     Parameters
     ----------
@@ -86,31 +93,19 @@ async def preflight(
     HistoryPruned
         No endpoint serves `from_block`, or not with its receipts.
     """
-    greetings: dict[Endpoint, _Greeting] = {}
-    refused: list[tuple[Endpoint, HeadraceError]] = []
-    answers = await asyncio.gather(*(_greet_patiently(one, chain) for one in pool.endpoints))
-    for endpoint, answer in zip(pool.endpoints, answers, strict=True):
-        if isinstance(answer, HeadraceError):
-            refused.append((endpoint, answer))
-        else:
-            greetings[endpoint] = answer
-    expected = chain.chain_id
-    if expected is None and greetings:
-        expected = next(iter(greetings.values())).chain_id
-    for endpoint, greeting in list(greetings.items()):
-        if greeting.chain_id != expected:
-            del greetings[endpoint]
-            wrong = ChainIdWrong(
-                endpoint=endpoint.name,
-                actual=greeting.chain_id,
-                expected=expected,
-                chain=chain.name,
-            )
-            refused.append((endpoint, wrong))
+    greetings, refused = await _greet_all(pool, chain)
+    for attempt in range(pool.limits.retry_attempts_max):
+        known = any(endpoint.answers for endpoint in pool.usable())
+        if greetings or not known or any(isinstance(e, Permanent) for e in refused.values()):
+            break
+        await asyncio.sleep(pool.backoff_seconds(attempt))
+        greetings, refused = await _greet_all(pool, chain)
     if not greetings:
         raise _none_usable(refused)
-    for endpoint, reason in refused:
+    excluded = {one: error for one, error in refused.items() if isinstance(error, _LASTING)}
+    for endpoint, reason in excluded.items():
         pool.exclude(endpoint, reason)
+    down = tuple(error for one, error in refused.items() if one not in excluded)
     head = max((greeting.head for greeting in greetings.values()), key=lambda h: h.number)
     for endpoint, greeting in greetings.items():
         endpoint.observe_head(greeting.head.number)
@@ -124,12 +119,39 @@ async def preflight(
         head=head,
         finalized=max(finals, key=lambda h: h.number, default=None),
         receipts_by=min(endpoint.can.receipts_by for endpoint in greetings),
-        excluded=tuple((endpoint.name, error) for endpoint, error in refused),
-        warnings=_skew(pool, chain, head),
+        excluded=tuple((endpoint.name, error) for endpoint, error in excluded.items()),
+        warnings=(*_skew(pool, chain, head), *down),
     )
 
 
-async def _greet_patiently(endpoint: Endpoint, chain: ChainFacts) -> _Greeting | HeadraceError:
+async def _greet_all(
+    pool: ProviderPool, chain: ChainFacts
+) -> tuple[dict[Endpoint, _Greeting], dict[Endpoint, HeadraceError]]:
+    """What each endpoint says of itself, and why some do not count."""
+    asked = pool.usable() or pool.endpoints
+    answers = await asyncio.gather(*(_greet_twice(one, chain) for one in asked))
+    greetings, refused = {}, {}
+    for endpoint, answer in zip(asked, answers, strict=True):
+        if isinstance(answer, HeadraceError):
+            refused[endpoint] = answer
+        else:
+            greetings[endpoint] = answer
+    expected = chain.chain_id
+    if expected is None and greetings:
+        expected = next(iter(greetings.values())).chain_id
+    for endpoint, greeting in list(greetings.items()):
+        if greeting.chain_id != expected:
+            del greetings[endpoint]
+            refused[endpoint] = ChainIdWrong(
+                endpoint=endpoint.name,
+                actual=greeting.chain_id,
+                expected=expected,
+                chain=chain.name,
+            )
+    return greetings, refused
+
+
+async def _greet_twice(endpoint: Endpoint, chain: ChainFacts) -> _Greeting | HeadraceError:
     """Greet an endpoint, once more where the failure may have been a passing one."""
     try:
         return await _greet(endpoint, chain)
@@ -201,14 +223,12 @@ async def _check_history(pool: ProviderPool, from_block: int) -> None:
     raise HistoryPruned(endpoint=names, block=from_block)
 
 
-def _none_usable(refused: list[tuple[Endpoint, HeadraceError]]) -> HeadraceError:
-    wrong = [error for _, error in refused if isinstance(error, ChainIdWrong)]
-    if wrong:
-        return wrong[0]
-    if len(refused) == 1:
-        return refused[0][1]
-    reasons = "; ".join(str(error) for _, error in refused)
-    return EndpointsUnusable(reasons=reasons or "none was given")
+def _none_usable(refused: dict[Endpoint, HeadraceError]) -> HeadraceError:
+    errors = list(refused.values())
+    wrong = [error for error in errors if isinstance(error, ChainIdWrong)]
+    if wrong or len(errors) == 1:
+        return (wrong or errors)[0]
+    return EndpointsUnusable(reasons="; ".join(map(str, errors)) or "none was given")
 
 
 def _skew(pool: ProviderPool, chain: ChainFacts, head: HeadHeader) -> tuple[HeadraceError, ...]:

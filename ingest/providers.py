@@ -362,7 +362,7 @@ class ProviderPool:
         now = self.clock()
         endpoint.errors += 1
         endpoint.last_error = str(error)
-        log.info("request_failed", endpoint=endpoint.name, code=error.code)
+        log.debug("request_failed", endpoint=endpoint.name, code=error.code)
         if isinstance(error, RateLimited):
             wait = error.data.get("retry_after_seconds")
             seconds = float(wait) if isinstance(wait, int | float) else RATE_REST_SECONDS

@@ -70,6 +70,14 @@ async def test_the_gap_between_history_and_head_is_filled_ancestors_first() -> N
         assert node.calls["eth_getBlockByHash"] <= 60, "the gap is walked by height, in batches"
 
 
+async def test_the_head_lane_can_begin_with_genesis() -> None:
+    chain = fake_chain(5)
+    before = FakeBlock(-1, "0x" + "00" * 32, "0x" + "00" * 32)
+    async with FakeNode(chain) as node, following(node, known=[before]) as (sink, *_):
+        await sink.until(lambda s: s.holds(chain))
+        assert sink.head_hashes()[:5] == [block.hash for block in chain]
+
+
 async def test_polling_sees_every_new_block_once() -> None:
     chain = fake_chain(20)
     async with FakeNode(chain[:10]) as node, following(node, known=chain[:10]) as (sink, *_):

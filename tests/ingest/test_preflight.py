@@ -128,3 +128,42 @@ async def test_a_clock_off_by_an_hour_is_a_warning(hours: int, direction: str) -
         (warning,) = (await preflight(pool, SEVEN)).warnings
         assert isinstance(warning, ClockSkewed)
         assert warning.data["direction"] == direction
+
+
+async def test_an_endpoint_that_is_down_is_a_warning_and_stays() -> None:
+    async with (
+        FakeNode(fake_chain(30)) as node,
+        pool_of("http://127.0.0.1:9/x", node.url) as pool,
+    ):
+        facts = await preflight(pool, SEVEN)
+        assert not facts.excluded
+        assert [warning.code for warning in facts.warnings] == [EndpointUnreachable.code]
+        assert len(pool.usable()) == 2
+
+
+async def test_an_endpoint_that_answered_before_is_given_time() -> None:
+    async with FakeNode(fake_chain(30)) as node, pool_of(node.url) as pool:
+        await preflight(pool, SEVEN, from_block=1)
+        refusals = 4
+
+        def refuse(_: object) -> web.Response | None:
+            nonlocal refusals
+            refusals -= 1
+            return web.Response(status=503) if refusals > 0 else None
+
+        node.intercept = refuse
+        assert (await preflight(pool, SEVEN)).head.number == 29
+        assert refusals <= 0
+
+
+async def test_an_endpoint_left_out_is_not_asked_again() -> None:
+    chain = fake_chain(9)
+    async with (
+        FakeNode(chain, chain_id=5) as wrong,
+        FakeNode(chain) as right,
+        pool_of(wrong.url, right.url) as pool,
+    ):
+        await preflight(pool, SEVEN)
+        asked = wrong.requests
+        assert not (await preflight(pool, SEVEN)).excluded
+        assert wrong.requests == asked
