@@ -73,6 +73,7 @@ _WITHDRAWAL_FIELDS = {
 }
 """Columns of ``withdrawals`` that hold one hex field of the withdrawal."""
 
+_NO_WITHDRAWALS = empty_block(WITHDRAWALS)
 _TOPICS_MAX = 4
 
 
@@ -267,7 +268,7 @@ def log_segment(
 def _build_withdrawals(blocks: Sequence[Block], header: dict[str, Column]) -> ColumnBlock:
     lists = [block.withdrawals or [] for block in blocks]
     if not any(lists):
-        return empty_block(WITHDRAWALS)
+        return ColumnBlock(WITHDRAWALS.name, 0, dict(_NO_WITHDRAWALS.columns))
     flat: list[Withdrawal] = list(chain.from_iterable(lists))
     counts = [len(part) for part in lists]
     columns = repeat_identity(header, counts)

@@ -57,6 +57,7 @@ _RECEIPT_FIELDS = {
 }
 """Columns of ``transactions`` that hold one hex field of the receipt."""
 
+_NONE = empty_block(TRANSACTION_TABLE)
 _AUTHORIZATION_FIELDS = ("chain_id", "address", "nonce", "y_parity", "r", "s")
 
 
@@ -86,7 +87,7 @@ def build_transactions(
     """
     transactions = list(chain.from_iterable(body))
     if not transactions:
-        return empty_block(TRANSACTION_TABLE)
+        return ColumnBlock(TRANSACTION_TABLE.name, 0, dict(_NONE.columns))
     counts = [len(part) for part in body]
     rows = block_rows(blocks, counts)
     columns = repeat_identity(header, counts)

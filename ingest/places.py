@@ -91,8 +91,7 @@ def check_receipts(block: Block, receipts: Sequence[Receipt], *, strict: bool) -
     given = [log.transaction_hash for log in logs]
     if given != expected:
         _first_difference(block, "transactionHash", given, expected)
-    check_logs(block, logs)
-    _check_indexes(block, logs, strict=strict)
+    check_logs(block, logs, strict=strict)
     if strict:
         places = quantities(len(receipts))
         positions = list(chain.from_iterable(map(repeat, places, counts)))
@@ -101,7 +100,7 @@ def check_receipts(block: Block, receipts: Sequence[Receipt], *, strict: bool) -
             _first_difference(block, "transactionIndex", indexes, positions)
 
 
-def check_logs(block: Block, logs: Sequence[Log]) -> None:
+def check_log_blocks(block: Block, logs: Sequence[Log]) -> None:
     """Check that logs name this block, and that none is removed.
 
     Parameters
@@ -128,8 +127,24 @@ def check_logs(block: Block, logs: Sequence[Log]) -> None:
         raise LogRemoved(position=removed.index(True), **block_place(block))
 
 
-def _check_indexes(block: Block, logs: Sequence[Log], *, strict: bool) -> None:
-    """Check that indexes are 0 … n - 1, or rise at least where that cannot be asked for."""
+def check_logs(block: Block, logs: Sequence[Log], *, strict: bool) -> None:
+    """Check that logs name this block, and that their indexes are 0 … n - 1.
+
+    Parameters
+    ----------
+    block : Block
+        The block.
+    logs : sequence of Log
+        Its logs, in order.
+    strict : bool
+        False where the chain counts otherwise: then indexes must only rise.
+
+    Raises
+    ------
+    LogMisplaced, LogIndexGap, LogRemoved
+        Naming the first log at fault.
+    """
+    check_log_blocks(block, logs)
     indexes = [log.log_index for log in logs]
     if indexes == quantities(len(logs)):
         return

@@ -21,7 +21,7 @@ from ingest.build import (
     build_header_columns,
 )
 from ingest.hexcolumns import clip
-from ingest.places import block_place, check_logs
+from ingest.places import block_place, check_log_blocks
 from ingest.rlpcolumns import rows_of
 from ingest.verdict import Verdict
 from ingest.verify import ProvenSegment, check_headers
@@ -116,7 +116,7 @@ def verify_logs_only(
     header["unknown_fields"] = check_headers(blocks, header, level)
     groups = group_logs(blocks, logs)
     for block, group in zip(blocks, groups, strict=True):
-        check_logs(block, group)
+        check_log_blocks(block, group)
     columns = build_block_columns(blocks, None, header)
     built = build_filtered_log_columns(blocks, groups, columns)
     owners = np.repeat(np.arange(len(blocks)), [len(group) for group in groups])
