@@ -11,7 +11,12 @@ from sinks.connection import Connection
 
 
 def read_columns(
-    connection: Connection, table: Table, where: str, params: Mapping[str, object] | None = None
+    connection: Connection,
+    table: Table,
+    where: str,
+    params: Mapping[str, object] | None = None,
+    *,
+    settings: Mapping[str, object] | None = None,
 ) -> ColumnBlock:
     """The rows of a view that meet a condition, as columns in the table's order of identity.
 
@@ -23,6 +28,8 @@ def read_columns(
         The view's declaration.
     where
         A condition on its columns, with ``%(name)s`` for `params`.
+    settings
+        ClickHouse settings of the query.
 
     Raises
     ------
@@ -31,7 +38,7 @@ def read_columns(
     """
     names = ", ".join(_expression(spec.name, spec.kind_text) for spec in table.columns)
     sql = f"SELECT {names} FROM {table.name} WHERE {where} ORDER BY {', '.join(table.identity)}"
-    rows = connection.execute(sql, params, as_bytes=True)
+    rows = connection.execute(sql, params, settings=settings, as_bytes=True)
     values: list[Any] = list(zip(*rows, strict=True)) if rows else [()] * len(table.columns)
     columns = {
         spec.name: from_python(spec.kind, list(column))

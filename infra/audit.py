@@ -1,0 +1,228 @@
+"""Stored tables in, the invariants that hold or break out: what `headrace audit` does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from infra.attached import attached, chain_of
+from infra.audit_checks import Invariant, chain_invariants, identity_invariants
+from infra.audit_manifests import check_manifests
+from infra.contracts import declare_contracts
+from infra.display import Display
+from infra.exit_codes import ExitCode
+from infra.settings import Settings
+from infra.stored_columns import read_columns
+from infra.terminal import counted, show_table
+from ingest.reprove import StoredRange, verify_stored
+from processors.abi import build_layouts
+from schemas.chains import load_chains
+from schemas.columns import ColumnBlock
+from schemas.errors_settings import DataMissing, RangeInvalid
+from schemas.tables import BLOCKS, CORE_TABLES, LOGS, TRANSACTION_TABLE, WITHDRAWALS, Table
+from sinks.canon_row import CanonRow
+from sinks.canon_table import read_canon
+from sinks.connection import Connection
+
+PROVE_BLOCKS = 500
+"""Blocks that are read back and proven at a time."""
+FINDINGS_MAX = 20
+"""Findings of one invariant that are shown."""
+NOT_CHECKED = (
+    ("I7", "supply and balances agree with the tokens' own answers: needs balances, not kept yet"),
+    ("I8", "aggregates equal what their rows give: there are no aggregates yet"),
+    ("I9", "committed offsets are durable: embedded runs have no offsets, the ledger is the truth"),
+    ("I11", "the result equals a fault-free run's: the tests compare it, an audit cannot"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one invariant's check found."""
+
+    code: str
+    """``I1`` …"""
+    statement: str
+    """What must hold."""
+    broken: tuple[tuple[int, str], ...]
+    """(block number, what is wrong); empty where it holds."""
+
+
+def run_audit(
+    settings: Settings, from_block: int | None, to_block: int | None, display: Display
+) -> int:
+    """Check every invariant on the visible range, or the part of it that is given.
+
+    Parameters
+    ----------
+    settings
+        Names the data directory, and the contracts whose tables are checked, too.
+    from_block, to_block
+        Bounds, included; None takes the visible range's.
+    display
+        Where findings are shown.
+
+    Returns
+    -------
+    int
+        1 where an invariant is broken, else 0.
+
+    Raises
+    ------
+    DataMissing
+        Nothing is visible.
+    RangeInvalid
+        The bounds do not meet the visible range.
+    """
+    chain = chain_of(settings.data_dir)
+    layouts = build_layouts(declare_contracts(settings))
+    with (
+        attached(settings.data_dir, settings.limits.server) as server,
+        Connection(server.endpoint(database=chain)) as connection,
+    ):
+        row = read_canon(connection, chain)
+        if row is None:
+            raise DataMissing(path=str(settings.data_dir), reason="No block is visible in it yet")
+        first = row.floor if from_block is None else from_block
+        last = row.head.number if to_block is None else to_block
+        if not row.floor <= first <= last <= row.head.number:
+            raise RangeInvalid(
+                from_block=first, to_block=f"{last}; {row.floor} to {row.head.number} is visible"
+            )
+        audit = Audit(connection, chain, _present(connection, (*CORE_TABLES, *layouts.tables)))
+        findings = []
+        for finding in audit.run(row, first, last):
+            findings.append(finding)
+            if not display.terminal.json:
+                display.note(
+                    f"{finding.code} {'ok    ' if not finding.broken else 'BROKEN'} "
+                    f"{finding.statement}"
+                )
+    _show(display, findings, first, last)
+    return int(ExitCode.failed if any(finding.broken for finding in findings) else ExitCode.ok)
+
+
+class Audit:
+    """The checks on one chain's database.
+
+    Parameters
+    ----------
+    connection
+        Its default database is the chain's.
+    database
+        The chain's database.
+    tables
+        The tables to check.
+    """
+
+    def __init__(self, connection: Connection, database: str, tables: Sequence[Table]) -> None:
+        self._connection, self._database, self._tables = connection, database, tables
+        self._facts = load_chains()[database]
+
+    def run(self, row: CanonRow, first: int, last: int) -> Iterator[Finding]:
+        """Check one invariant after the other, all as of one canon row.
+
+        Raises
+        ------
+        SnapshotExpired
+            The row was swept meanwhile; run the audit again, or on a part of the range.
+        """
+        checks = (*chain_invariants(), *identity_invariants(self._tables))
+        merged: dict[tuple[str, str], list[tuple[int, str]]] = {}
+        for check in checks:
+            found = self._query(check, row, first, last)
+            merged.setdefault((check.code, check.statement), []).extend(found)
+        for (code, statement), broken in merged.items():
+            if code != "I6" or broken:
+                yield Finding(code, statement, tuple(broken[:FINDINGS_MAX]))
+        if not any(broken for (code, _), broken in merged.items() if code == "I6"):
+            many = len(self._tables)
+            held = f"no row is visible twice, or without its block, in {many} tables"
+            yield Finding("I6", held, ())
+        yield Finding(
+            "I2/I3",
+            "header hashes and roots, computed again from the stored columns, are the stored ones",
+            tuple(self._prove(row, first, last)),
+        )
+        yield Finding(
+            "I10",
+            "every visible load and sealed partition holds the rows that its manifest says",
+            tuple(check_manifests(self._connection, self._database, self._tables, row)),
+        )
+
+    def _query(
+        self, check: Invariant, row: CanonRow, first: int, last: int
+    ) -> list[tuple[int, str]]:
+        sql = check.sql.format(from_block=first, to_block=last)
+        rows = self._connection.execute(sql, settings=as_of(row))
+        return [(int(number), str(what)) for number, what in rows]
+
+    def _prove(self, row: CanonRow, first: int, last: int) -> Iterator[tuple[int, str]]:
+        """Read blocks back and prove them again, a part after the other."""
+        found = 0
+        for start in range(first, last + 1, PROVE_BLOCKS):
+            bounds = {"first": start, "last": min(start + PROVE_BLOCKS - 1, last)}
+
+            def read(table: Table, bounds: dict[str, int] = bounds) -> ColumnBlock:
+                return read_columns(
+                    self._connection,
+                    table,
+                    "block_number BETWEEN %(first)s AND %(last)s",
+                    bounds,
+                    settings=as_of(row),
+                )
+
+            stored = StoredRange(
+                read(BLOCKS),
+                read(TRANSACTION_TABLE),
+                read(LOGS),
+                read(WITHDRAWALS) if self._facts.withdrawals_in_header else None,
+            )
+            for violation in verify_stored(stored):
+                yield violation.block_number, f"0x{violation.block_hash.hex()}: {violation.what}"
+                found += 1
+                if found >= FINDINGS_MAX:
+                    return
+
+
+def as_of(row: CanonRow) -> dict[str, object]:
+    """Settings under which every view shows the chain as of one canon row."""
+    return {"query_cache_tag": f"as_of={row.generation}:{row.seq}"}
+
+
+def _present(connection: Connection, tables: Sequence[Table]) -> list[Table]:
+    """The tables that the database has a view of."""
+    rows = connection.execute("SELECT name FROM system.tables WHERE database = currentDatabase()")
+    names = {name for (name,) in rows}
+    return [table for table in tables if table.name in names]
+
+
+def _show(display: Display, findings: Sequence[Finding], first: int, last: int) -> None:
+    terminal = display.terminal
+    if terminal.json:
+        terminal.write_json(
+            {
+                "from_block": first,
+                "to_block": last,
+                "ok": not any(finding.broken for finding in findings),
+                "invariants": [
+                    {
+                        "code": finding.code,
+                        "statement": finding.statement,
+                        "broken": [{"block_number": n, "what": what} for n, what in finding.broken],
+                    }
+                    for finding in findings
+                ],
+                "not_checked": [{"code": code, "why": why} for code, why in NOT_CHECKED],
+            }
+        )
+        return
+    rows = [(f.code, number, what) for f in findings for number, what in f.broken]
+    if rows:
+        show_table(terminal, "what breaks an invariant", ("invariant", "block", "what"), rows)
+    for code, why in NOT_CHECKED:
+        display.note(f"{code} not checked: {why}", "dim")
+    blocks = last - first + 1
+    broken = len({row[0] for row in rows})
+    verdict = f"{broken} invariant(s) broken" if broken else "every invariant checked holds"
+    display.note(f"{counted(blocks)} blocks, {first:,} to {last:,}: {verdict}")
