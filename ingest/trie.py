@@ -18,6 +18,8 @@ EMPTY_ROOT = keccak(EMPTY_BYTES)
 """Root of a trie without values."""
 
 _PLANS_MAX = 512
+_PLANNED_VALUES_MAX = 1024
+"""Larger tries are planned each time, so that the plans kept stay below some 30 MB."""
 _HASH_PREFIX = b"\xa0"
 
 
@@ -41,6 +43,7 @@ class _Plan:
     """Inner nodes, children before parents; the last is the root. Empty for one value."""
 
 
+@lru_cache(maxsize=4096)
 def _hex_prefix(nibbles: str, *, leaf: bool) -> bytes:
     flag = 2 if leaf else 0
     odd = len(nibbles) & 1
@@ -86,12 +89,14 @@ class _Planner:
         return self.blank + len(self.inner)
 
 
-@lru_cache(maxsize=_PLANS_MAX)
 def _plan(count: int) -> _Plan:
     keys = sorted((encode_uint(index).hex(), index) for index in range(count))
     planner = _Planner(count)
     planner.place(keys, 0)
     return _Plan(tuple(planner.leaf_paths), tuple(planner.inner))
+
+
+_kept_plan = lru_cache(maxsize=_PLANS_MAX)(_plan)
 
 
 def ordered_root(values: Sequence[bytes]) -> bytes:
@@ -117,7 +122,8 @@ def ordered_root(values: Sequence[bytes]) -> bytes:
         return EMPTY_ROOT
     if not all(values):
         raise ValueError("an ordered trie cannot hold an empty value")
-    plan = _plan(len(values))
+    count = len(values)
+    plan = _kept_plan(count) if count <= _PLANNED_VALUES_MAX else _plan(count)
     leaves = zip(plan.leaf_paths, frame_bytes(values), strict=True)
     nodes = frame_lists([path + value for path, value in leaves])
     if not plan.inner:
