@@ -54,7 +54,7 @@ class IngestLimits:
     head_walk_blocks_max: int = 20_000
     """How far parents are walked back before the branch is given up and reported."""
     head_silent_seconds: float = 60.0
-    """After so long without any head a coded warning is raised to the caller."""
+    """After so long without any head the display shows a coded warning."""
     rollback_polls: int = 3
     """Polls in a row that must name the same lower head before it is believed."""
     websocket_retry_seconds: float = 30.0

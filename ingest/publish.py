@@ -15,6 +15,7 @@ from schemas.codec import (
     encode_head_observed,
     encode_log_segment,
 )
+from schemas.columns import Bytes
 from schemas.segments import (
     RAW_HEADS,
     BlockSegment,
@@ -57,7 +58,8 @@ class Built:
     @property
     def parent_hash(self) -> bytes:
         """Parent of the first block."""
-        return np.asarray(self.logs.headers.columns["parent_hash"])[0].tobytes()
+        parents: Bytes = np.asarray(self.logs.headers.columns["parent_hash"])
+        return bytes(parents[0])
 
     @property
     def last_hash(self) -> bytes:

@@ -262,15 +262,6 @@ class ChainBroken(Permanent):
     fix = "Give one more endpoint that you trust with --rpc and run again; nothing was stored."
 
 
-class BlockTooLarge(Permanent):
-    """One block above the bound on a response."""
-
-    code = "HR-2057"
-    what = "block {block} or its receipts are larger than {limit_bytes} bytes"
-    why = "One answer is bounded so that a broken endpoint cannot fill the memory."
-    fix = "Raise response_bytes_max if this block is truly as large."
-
-
 class HeadSilent(Transient):
     """No endpoint has given a head for long."""
 
