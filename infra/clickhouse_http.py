@@ -21,7 +21,7 @@ TIMEOUT_SECONDS = 3600.0
 _ERROR = re.compile(r"Code: (\d+)\.\s*(?:DB::Exception: )?(.*)", re.DOTALL)
 _NAME = re.compile(r"\(([A-Z][A-Z0-9_]+)\)\s*(?:\(version [^)]*\)+)?\s*$")
 _NOISE = re.compile(
-    r"\s*(?:\(version .*|Stack trace:.*|: While executing \w+\.?|__exception__.*)$", re.DOTALL
+    r"\s*(?:\(version .*|Stack trace:.*|: [Ww]hile executing .*|__exception__.*)$", re.DOTALL
 )
 
 _SUGGESTIONS = {

@@ -103,6 +103,7 @@ def _check_refusals(data_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
         assert "DB::Exception" not in shown
         assert "(version" not in shown
         assert "Stack trace" not in shown
+        assert "executing" not in shown
         assert len(shown.splitlines()) == 3
 
 
