@@ -42,3 +42,12 @@ class GridInvalid(Permanent):
     what = "the grid cannot be used: {reason}"
     why = "a partition holds whole segments"
     fix = "choose partition_blocks as a multiple of segment_blocks"
+
+
+class DemoRunEnded(Permanent):
+    """The run beside the demo's tour did not get on."""
+
+    code = "HR-5106"
+    what = "the demo waited for {what} in vain"
+    why = "the run beside it ended or stands still; it said last: {said}"
+    fix = "run `headrace doctor`, then `headrace demo` again"
