@@ -16,7 +16,8 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 _TICKS = os.sysconf("SC_CLK_TCK")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+SAMPLE_SECONDS = 0.2
+THREADS_SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,9 @@ class Usage:
     """Of the command."""
     cpu_seconds_by_command: dict[str, float]
     """CPU seconds by what the process is: ``headrace`` or ``clickhouse``."""
+    cpu_seconds_by_thread: dict[str, float]
+    """ClickHouse's CPU seconds by the names that its threads have, largest first; threads that
+    lived less than a sample's interval are missing."""
 
 
 def _tree(root: int) -> list[int]:
@@ -53,9 +57,24 @@ def _tree(root: int) -> list[int]:
     return found
 
 
-def _cpu(pid: int) -> float:
+def cpu_seconds_of(pid: int) -> float:
+    """User and system seconds that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def _thread_cpu(pid: int) -> dict[tuple[int, str], float]:
+    """CPU seconds of a process's threads, by id and name."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            stat = (task / "stat").read_text()
+        except OSError:
+            continue
+        name, rest = stat.split("(", 1)[1].rsplit(")", 1)
+        fields = rest.split()
+        found[int(task.name), name] = (int(fields[11]) + int(fields[12])) / _TICKS
+    return found
 
 
 def _memory(pid: int) -> int:
@@ -65,44 +84,70 @@ def _memory(pid: int) -> int:
     return 0
 
 
-def measure(command: list[str], env: dict[str, str] | None = None) -> Usage:
-    """Run `command` to its end and account for it and its descendants.
+class Sampler:
+    """Follows a process and its descendants until they end.
 
-    CPU comes from the kernel's accounting of each process, sampled until its end every 100 ms
-    (what a process burns in its last 100 ms is lost); memory is the tree's PSS, sampled too.
+    CPU comes from the kernel's accounting of each process, sampled every `SAMPLE_SECONDS` (what a
+    process burns after its last sample is lost, but for the root, whose end is waited for);
+    memory is the tree's proportional set size, sampled too.
     """
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._cpu: dict[int, float] = {}
+        self._names: dict[int, str] = {}
+        self._threads: dict[tuple[int, str], float] = {}
+        self._peak = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._ended.wait(SAMPLE_SECONDS):
+            self.sample()
+
+    def sample(self) -> None:
+        """Look at every process of the tree once."""
+        total = 0
+        for pid in _tree(self._pid):
+            try:
+                line = Path(f"/proc/{pid}/cmdline").read_bytes()
+                if line:  # not that of a process that has ended
+                    self._names[pid] = "clickhouse" if b"clickhouse" in line else "headrace"
+                self._cpu[pid] = cpu_seconds_of(pid)
+                total += _memory(pid)
+                if self._names.get(pid) == "clickhouse":
+                    self._threads |= _thread_cpu(pid)
+            except OSError:
+                continue
+        self._peak = max(self._peak, total)
+
+    def end(self, wall_seconds: float, exit_code: int) -> Usage:
+        """Stop sampling and add up."""
+        self._ended.set()
+        self._thread.join()
+        self.sample()
+        by_command: dict[str, float] = {}
+        for pid, seconds in self._cpu.items():
+            name = self._names.get(pid, "headrace")
+            by_command[name] = round(by_command.get(name, 0.0) + seconds, 2)
+        by_thread: dict[str, float] = {}
+        for (_, name), seconds in self._threads.items():
+            by_thread[name] = round(by_thread.get(name, 0.0) + seconds, 2)
+        threads = sorted(by_thread.items(), key=lambda pair: -pair[1])[:THREADS_SHOWN]
+        total = round(sum(self._cpu.values()), 2)
+        return Usage(wall_seconds, total, self._peak, exit_code, by_command, dict(threads))
+
+
+def measure(command: list[str], env: dict[str, str] | None = None) -> Usage:
+    """Run `command` to its end and account for it and its descendants."""
     started = time.perf_counter()
     process = subprocess.Popen(command, env=env)
-    cpu: dict[int, float] = {}
-    names: dict[int, str] = {}
-    peak = 0
-    ended = threading.Event()
-
-    def sample() -> None:
-        nonlocal peak
-        while not ended.wait(0.1):
-            total = 0
-            for pid in _tree(process.pid):
-                try:
-                    cpu[pid] = _cpu(pid)
-                    total += _memory(pid)
-                    line = Path(f"/proc/{pid}/cmdline").read_bytes()
-                    names[pid] = "clickhouse" if b"clickhouse" in line else "headrace"
-                except OSError:
-                    continue
-            peak = max(peak, total)
-
-    sampler = threading.Thread(target=sample, daemon=True)
-    sampler.start()
-    exit_code = process.wait()
+    sampler = Sampler(process.pid)
+    # Waits for the end without reaping, so that its last figures can still be read.
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     wall = time.perf_counter() - started
-    ended.set()
-    sampler.join()
-    by_command: dict[str, float] = {}
-    for pid, seconds in cpu.items():
-        name = names.get(pid, "headrace")
-        by_command[name] = round(by_command.get(name, 0.0) + seconds, 2)
-    return Usage(wall, sum(cpu.values()), peak, exit_code, by_command)
+    return sampler.end(wall, process.wait())
 
 
 def record(name: str, figures: dict[str, Any]) -> None:
