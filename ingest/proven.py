@@ -15,6 +15,7 @@ from ingest.fetch import CALLS_PER_BLOCK, BlockId, BlockPayload, block_text, fet
 from ingest.providers import ProviderPool, Terms
 from ingest.publish import Build, Built
 from schemas.errors import HeadraceError
+from schemas.errors_ingest import ProvidersQuarantined
 from schemas.segments import Lane
 
 log = structlog.get_logger(__name__)
@@ -103,8 +104,15 @@ class ProvenFetcher:
         )
         avoided = set(avoid)
         strikes: dict[Endpoint, int] = {}
+        failure: HeadraceError | None = None
         for attempt in range(self.pool.limits.retry_attempts_max):
-            served = await self.pool.run(lambda e: self.fetch_payloads(e, wanted), terms, avoided)
+            try:
+                served = await self.pool.run(
+                    lambda e: self.fetch_payloads(e, wanted), terms, avoided
+                )
+            except ProvidersQuarantined as error:
+                # What failed here says more than that nobody is left.
+                raise (failure or error) from None
             try:
                 built = await self._build(served.value, lane, observed_at_ms)
                 return Fetched(built, served.endpoint, _size_bytes(served.value))
@@ -118,6 +126,7 @@ class ProvenFetcher:
             avoided.add(served.endpoint)
             if avoided.issuperset(self.pool.usable()):
                 await asyncio.sleep(self.pool.backoff_seconds(attempt))
+        assert failure is not None
         raise failure
 
     async def fetch_each(

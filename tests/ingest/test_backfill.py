@@ -81,7 +81,7 @@ async def test_the_only_endpoint_lying_ends_in_the_proof_that_failed() -> None:
     async with FakeNode(fake_chain(10)) as liar, pool_of(liar) as pool:
         liar.overrides["eth_getBlockReceipts"] = lambda _: [{"blockHash": "0x"}]
         with pytest.raises(ReceiptsRootMismatch):
-            await collect(pool, segments(10))
+            await collect(pool, segments(5))
 
 
 async def test_null_receipts_are_asked_again_elsewhere_and_never_taken_for_none() -> None:
