@@ -28,41 +28,38 @@ LIAR = 2
 """Which endpoint lies."""
 WAIT_SECONDS = 120.0
 
-QUERIES = (
-    (
-        "Rows by table, of one legal chain at one block",
-        (
-            "SELECT (SELECT max(block_number) FROM blocks) AS head, "
-            "(SELECT count() FROM blocks) AS blocks, (SELECT count() FROM transactions) "
-            "AS transactions, (SELECT count() FROM logs) AS logs, "
-            "(SELECT count() FROM erc20_transfers) AS erc20_transfers, "
-            "(SELECT count() FROM uniswap_v3_swaps) AS uniswap_v3_swaps, "
-            "(SELECT count() FROM decode_failures) AS decode_failures"
-        ),
-    ),
-    (
-        "The most active ERC-20 tokens",
-        (
-            "SELECT hex0x(address) AS token, count() AS transfers, uniqExact(from_address) AS senders, "
-            "sum(value) AS value FROM erc20_transfers GROUP BY address ORDER BY transfers DESC LIMIT 5"
-        ),
-    ),
-    (
-        "Uniswap V3 pools by swaps, with the last price tick",
-        (
-            "SELECT hex0x(address) AS pool, count() AS swaps, "
-            "argMax(tick, (block_number, log_index)) AS last_tick "
-            "FROM uniswap_v3_swaps GROUP BY address ORDER BY swaps DESC LIMIT 5"
-        ),
-    ),
-    (
-        "What could not be decoded is a row, never silence",
-        (
-            "SELECT block_number, log_index, layout, reason FROM decode_failures "
-            "ORDER BY block_number DESC LIMIT 3"
-        ),
-    ),
-)
+QUERIES = {
+    "Rows by table, of one legal chain at one block": """
+        SELECT (SELECT max(block_number) FROM blocks) AS head,
+            (SELECT count() FROM blocks) AS blocks,
+            (SELECT count() FROM transactions) AS transactions,
+            (SELECT count() FROM logs) AS logs,
+            (SELECT count() FROM erc20_transfers) AS erc20_transfers,
+            (SELECT count() FROM uniswap_v3_swaps) AS uniswap_v3_swaps,
+            (SELECT count() FROM decode_failures) AS decode_failures""",
+    "The most active ERC-20 tokens": """
+        SELECT hex0x(address) AS token, count() AS transfers,
+            uniqExact(from_address) AS senders, sum(value) AS value
+        FROM erc20_transfers GROUP BY address ORDER BY transfers DESC LIMIT 5""",
+    "Uniswap V3 pools by swaps, with the last price tick": """
+        SELECT hex0x(address) AS pool, count() AS swaps,
+            argMax(tick, (block_number, log_index)) AS last_tick
+        FROM uniswap_v3_swaps GROUP BY address ORDER BY swaps DESC LIMIT 5""",
+    "What could not be decoded is a row, never silence": """
+        SELECT block_number, log_index, layout, reason FROM decode_failures
+        ORDER BY block_number DESC LIMIT 3""",
+}
+
+REORG_QUERIES = {
+    "What the views showed, and show now": """
+        SELECT formatDateTime(at, '%T') AS at, depth_blocks, old_head_number AS old_head,
+            substring(hex0x(old_head_hash), 1, 14) AS old_hash, new_head_number AS new_head,
+            substring(hex0x(new_head_hash), 1, 14) AS new_hash
+        FROM reorgs ORDER BY reorgs.at DESC LIMIT 1""",
+    "No row of a replaced block is left in any view": """
+        SELECT count() AS orphaned_logs FROM logs
+        WHERE block_hash NOT IN (SELECT block_hash FROM blocks)""",
+}
 
 
 def run_demo(display: Display, *, data_dir: Path | None, leave: bool) -> int:
@@ -151,7 +148,7 @@ class Tour:
     def show_queries(self) -> None:
         """Sample queries and what they give."""
         self._say("2. SQL, while blocks keep coming in")
-        for title, sql in QUERIES:
+        for title, sql in QUERIES.items():
             self._query(title, sql)
 
     def show_reorg(self) -> None:
@@ -163,18 +160,8 @@ class Tour:
         self._run.wait_for(lambda seen: _visible(seen) >= head, WAIT_SECONDS, "the head")
         self._chain.reorg(REORG_DEPTH)
         self._run.wait_for(lambda seen: seen["reorg_count"] > before, WAIT_SECONDS, "the reorg")
-        self._query(
-            "What the views showed, and show now",
-            "SELECT formatDateTime(at, '%T') AS at, depth_blocks, old_head_number AS old_head, "
-            "substring(hex0x(old_head_hash), 1, 14) AS old_hash, new_head_number AS new_head, "
-            "substring(hex0x(new_head_hash), 1, 14) AS new_hash "
-            "FROM reorgs ORDER BY at DESC LIMIT 1",
-        )
-        self._query(
-            "No row of a replaced block is left in any view",
-            "SELECT count() AS orphaned_logs FROM logs WHERE block_hash NOT IN "
-            "(SELECT block_hash FROM blocks)",
-        )
+        for title, sql in REORG_QUERIES.items():
+            self._query(title, sql)
 
     def show_liar(self) -> None:
         """Let one endpoint alter logs; nothing of it is published."""
