@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -48,12 +48,13 @@ class Rig:
         floor: int = 0,
         settings: PublisherSettings | None = None,
         clock: Clock | None = None,
+        connect: Callable[[Endpoint], Connection] = Connection,
     ) -> None:
         self.endpoint, self.database, self.chain = endpoint, endpoint.database, chain
         self.rng = random.Random(seed)
         self.changes: list[Change] = []
         self.missing: list[Missing] = []
-        self.connections = [Connection(endpoint) for _ in range(5)]
+        self.connections = [connect(endpoint) for _ in range(5)]
         own, fold, seal, sweep, self.writes = self.connections
         timing = {"clock": clock} if clock else {}
         self.publisher = Publisher(
