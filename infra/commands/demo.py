@@ -20,7 +20,11 @@ def demo(
     ] = False,
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="DIR", help="Data directory (default: headrace-demo)."),
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="Data directory, kept (default: a temporary one, removed).",
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> int:
