@@ -157,23 +157,28 @@ class HeadFollower:
     async def _follow_sockets(self) -> None:
         """Keep a subscription to the leader, or to whoever offers one."""
         while True:
+            leader = self._leader
             usable = self._pool.usable()
-            usable.sort(key=lambda endpoint: endpoint is not self._leader)
+            usable.sort(key=lambda endpoint: endpoint is not leader)
             for endpoint in usable:
-                await self._follow_socket(endpoint)
-            await asyncio.sleep(self._limits.websocket_retry_seconds)
+                if self._leader is leader:
+                    await self._follow_socket(endpoint, leader)
+            same, limits = self._leader is leader, self._limits
+            await asyncio.sleep(
+                limits.websocket_retry_seconds if same else limits.head_poll_seconds_min
+            )
 
-    async def _follow_socket(self, endpoint: Endpoint) -> None:
+    async def _follow_socket(self, endpoint: Endpoint, leader: Endpoint | None) -> None:
         """Follow one endpoint's announcements until they end or another leads."""
         heads = subscribe_heads(self._pool.session, endpoint.url, self._limits)
         try:
             async with aclosing(heads):
                 async for header in heads:
+                    if self._leader is not leader or endpoint not in self._pool.usable():
+                        return
                     if header is None:
                         self._lead(endpoint)
-                        self._by_websocket = True
-                    elif endpoint is not self._leader or endpoint not in self._pool.usable():
-                        return
+                        leader, self._by_websocket = endpoint, True
                     else:
                         await self._hear_pushed(endpoint, self._read(header))
         except HeadraceError as error:
