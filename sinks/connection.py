@@ -6,6 +6,7 @@ classified by ClickHouse's numeric code. A broken connection is opened again by 
 
 from __future__ import annotations
 
+import logging
 import struct
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,10 @@ from clickhouse_driver import errors as driver
 from schemas import errors_sinks as failures
 from schemas.errors import HeadraceError
 from sinks.native import NativeBlock, NativeClient
+
+# The driver warns, with a traceback, of each failure that it also raises: ours are enough, unless
+# the application has set up handlers of its own.
+logging.getLogger("clickhouse_driver").addHandler(logging.NullHandler())
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 QUERY_TIMEOUT_SECONDS = 300.0

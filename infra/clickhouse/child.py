@@ -81,7 +81,7 @@ def serve(run_dir: Path, data_path: str, password_file: Path, parent: int) -> in
     outcome: dict[str, str] = {}
 
     def run() -> None:
-        answer = engine.query(_main_sql(run_dir), "TSV", path=data_path)
+        answer = engine.query(_main_sql(), "TSV", path=data_path)
         outcome["error"] = answer.error_message() if answer.has_error() else ""
         os.write(waker, b"\0")
 
@@ -107,11 +107,12 @@ def serve(run_dir: Path, data_path: str, password_file: Path, parent: int) -> in
     return 1
 
 
-def _main_sql(run_dir: Path) -> str:
+def _main_sql() -> str:
+    """Listen, tell the ports (in the working directory: its path may hold any letter), wait."""
     return (
         "SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP; "
         "SELECT getServerPort('tcp_port'), getServerPort('http_port') "
-        f"INTO OUTFILE '{run_dir}/ports.tsv' TRUNCATE FORMAT TSV; "
+        "INTO OUTFILE 'ports.tsv' TRUNCATE FORMAT TSV; "
         f"SELECT sleep(1000000000) /* {KEEPALIVE} */ "
         "SETTINGS function_sleep_max_microseconds_per_block = 0, max_execution_time = 0"
     )

@@ -76,6 +76,14 @@ def test_it_serves_is_found_and_keeps_what_is_stored(tmp_path: Path) -> None:
         assert connection.execute("SELECT n FROM kept.t") == [(7,)]
 
 
+@pytest.mark.parametrize("name", ["o'brien & söhne <x>", "a b;c$(d)"])
+def test_any_letter_may_be_in_the_path(name: str, tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path / name / "data") as server:
+        with Connection(server.endpoint()) as connection:
+            assert connection.execute("SELECT 1") == [(1,)]
+        assert find_running(tmp_path / name / "data") is not None
+
+
 def test_secrets_are_for_the_owner_only(tmp_path: Path) -> None:
     with EmbeddedServer(tmp_path / "data") as server:
         for path in [
