@@ -71,6 +71,7 @@ class RunProgress:
                 for seen in self._stages.reorgs
             ),
             reorg_count=self._stages.reorg_count,
+            loads=self._stages.sink.loads,
             decode_failures=self._stages.sink.decode_failures,
             synthetic=self.synthetic,
         )

@@ -15,6 +15,8 @@ from sinks.ledger import LedgerRow
 from sinks.writer import Load, Segment, Writer
 
 FAILURES_TABLE = "decode_failures"
+OBSERVED_MAX = 1024
+"""Head blocks whose time of observation is remembered, for the latency."""
 HEADS_MAX = 32
 """Head blocks of a stream that share their inserts while the head catches up."""
 
@@ -60,6 +62,7 @@ class SinkStage:
     ) -> None:
         self._partition_blocks = partition_blocks
         self._heads: dict[tuple[str, int], list[Segment]] = {}
+        self._observed: dict[bytes, int] = {}
         self._source = source
         self._writer = writer
         self._batcher = batcher
@@ -95,6 +98,10 @@ class SinkStage:
         for batch in self._batcher.flush() if hurry else self._batcher.due(self._clock()):
             self._write(batch)
 
+    def observed_at_ms(self, block_hash: bytes) -> int | None:
+        """When the node had shown a head block that was loaded lately, unix milliseconds."""
+        return self._observed.get(block_hash)
+
     def durable_names(self) -> list[SegmentName]:
         """Names of the segments that are dropped when they come again."""
         return list(self._durable)
@@ -104,6 +111,10 @@ class SinkStage:
         self._durable.difference_update(names)
 
     def _write_heads(self, segments: list[Segment]) -> None:
+        for segment in segments:
+            self._observed[segment.name.last_hash] = segment.observed_at_ms
+        while len(self._observed) > OBSERVED_MAX:
+            del self._observed[next(iter(self._observed))]
         for load in self._writer.write_apart(segments):
             self._tell(load)
         self._count(segments)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from infra.metrics_export import MetricsExport
 from infra.queues import ByteQueue
 from infra.settings import Settings
 from infra.sink_stage import SinkStage
@@ -68,6 +69,7 @@ class StageSet:
         self._heads = ByteQueue("heads", bytes_max)
         self.router = Router(self._sinks, self._decode, self._heads)
         self.failures = Failures()
+        self.metrics = MetricsExport()
         self.reorgs: list[ReorgSeen] = []
         self.reorg_count = 0
         Rewinder(storage.connect(), storage.database, storage.facts, storage.tables).finish()
@@ -192,6 +194,9 @@ class StageSet:
             self._missing.append(missing)
 
     def _on_row(self, change: Change) -> None:
+        observed = self.sink.observed_at_ms(change.row.head.hash)
+        if observed is not None:
+            self.metrics.observe_head_latency(max(0.0, time.time() - observed / 1000))
         if change.reorg is not None:
             self.reorg_count += 1
             self.reorgs = [*self.reorgs, ReorgSeen(change.reorg, time.time())][-REORGS_KEPT:]
