@@ -31,6 +31,23 @@ class Arrival:
     """When the node had shown its last block, unix milliseconds."""
 
 
+class HeadTimes:
+    """When the node had shown the head blocks that were loaded lately."""
+
+    def __init__(self) -> None:
+        self._observed_at_ms: dict[bytes, int] = {}
+
+    def remember(self, block_hash: bytes, observed_at_ms: int) -> None:
+        """Keep a block's time, unix milliseconds, and forget the oldest ones."""
+        self._observed_at_ms[block_hash] = observed_at_ms
+        while len(self._observed_at_ms) > OBSERVED_MAX:
+            del self._observed_at_ms[next(iter(self._observed_at_ms))]
+
+    def observed_at_ms(self, block_hash: bytes) -> int | None:
+        """A block's time, if it is remembered."""
+        return self._observed_at_ms.get(block_hash)
+
+
 class SinkStage:
     """Writes segments as loads; `apply` and `idle` are called by one thread.
 
@@ -48,6 +65,8 @@ class SinkStage:
         Seconds of a steady clock.
     partition_blocks
         Blocks of one partition.
+    head_times
+        Told when each head block was observed.
     """
 
     def __init__(
@@ -59,10 +78,11 @@ class SinkStage:
         announce: Callable[[Sequence[LedgerRow]], None],
         clock: Callable[[], float],
         partition_blocks: int,
+        head_times: HeadTimes,
     ) -> None:
         self._partition_blocks = partition_blocks
         self._heads: dict[tuple[str, int], list[Segment]] = {}
-        self._observed: dict[bytes, int] = {}
+        self._head_times = head_times
         self._source = source
         self._writer = writer
         self._batcher = batcher
@@ -98,10 +118,6 @@ class SinkStage:
         for batch in self._batcher.flush() if hurry else self._batcher.due(self._clock()):
             self._write(batch)
 
-    def observed_at_ms(self, block_hash: bytes) -> int | None:
-        """When the node had shown a head block that was loaded lately, unix milliseconds."""
-        return self._observed.get(block_hash)
-
     def durable_names(self) -> list[SegmentName]:
         """Names of the segments that are dropped when they come again."""
         return list(self._durable)
@@ -112,9 +128,7 @@ class SinkStage:
 
     def _write_heads(self, segments: list[Segment]) -> None:
         for segment in segments:
-            self._observed[segment.name.last_hash] = segment.observed_at_ms
-        while len(self._observed) > OBSERVED_MAX:
-            del self._observed[next(iter(self._observed))]
+            self._head_times.remember(segment.name.last_hash, segment.observed_at_ms)
         for load in self._writer.write_apart(segments):
             self._tell(load)
         self._count(segments)

@@ -12,7 +12,7 @@ import structlog
 from infra.metrics_export import MetricsExport
 from infra.queues import ByteQueue
 from infra.settings import Settings
-from infra.sink_stage import SinkStage
+from infra.sink_stage import HeadTimes, SinkStage
 from infra.stages import Counts, Failures, ReorgStage, Router, Stage, decode_apply
 from infra.storage import Storage
 from processors.fork import ForkState
@@ -70,6 +70,7 @@ class StageSet:
         self.router = Router(self._sinks, self._decode, self._heads)
         self.failures = Failures()
         self.metrics = MetricsExport()
+        self._head_times = HeadTimes()
         self.reorgs: list[ReorgSeen] = []
         self.reorg_count = 0
         Rewinder(storage.connect(), storage.database, storage.facts, storage.tables).finish()
@@ -85,6 +86,7 @@ class StageSet:
             self.publisher.notify,
             time.monotonic,
             storage.facts.partition_blocks,
+            self._head_times,
         )
         self.decode_counts = Counts()
         apply = decode_apply(
@@ -194,7 +196,7 @@ class StageSet:
             self._missing.append(missing)
 
     def _on_row(self, change: Change) -> None:
-        observed = self.sink.observed_at_ms(change.row.head.hash)
+        observed = self._head_times.observed_at_ms(change.row.head.hash)
         if observed is not None:
             self.metrics.observe_head_latency(max(0.0, time.time() - observed / 1000))
         if change.reorg is not None:
