@@ -72,6 +72,13 @@ def render_config(
         "max_io_thread_pool_size": 8,
         "max_io_thread_pool_free_size": 0,
         "asynchronous_metrics_update_period_s": 60,
+        # Merges of wide tables take a buffer a column: small ones, and a column at a time.
+        "merge_tree": {
+            "min_columns_to_activate_adaptive_write_buffer": 1,
+            "vertical_merge_algorithm_min_rows_to_activate": 1,
+            "vertical_merge_algorithm_min_columns_to_activate": 6,
+            "merge_max_block_size_bytes": 2 * MIB,
+        },
         "part_log": {
             "database": "system",
             "table": "part_log",
@@ -100,6 +107,9 @@ def render_users(
                 "max_bytes_before_external_group_by": limits.query_memory_bytes_max // 2,
                 "max_bytes_before_external_sort": limits.query_memory_bytes_max // 2,
                 "max_threads": 2,
+                # Buffers of a column, of which there are many at once.
+                "max_read_buffer_size": 128 << 10,
+                "max_compress_block_size": 256 << 10,
                 "allow_suspicious_low_cardinality_types": 1,
             },
             "analyst": _analyst_profile(limits),

@@ -30,6 +30,11 @@ def test_limits_of_the_configuration_are_in_force(database: Connection) -> None:
     assert settings["max_server_memory_usage"] == 560 << 20
     assert settings["mark_cache_size"] == 24 << 20
     assert settings["uncompressed_cache_size"] == 0
+    rows = database.execute(
+        "SELECT name, value FROM system.merge_tree_settings "
+        "WHERE name = 'min_columns_to_activate_adaptive_write_buffer'"
+    )
+    assert rows == [("min_columns_to_activate_adaptive_write_buffer", "1")]
 
 
 def test_the_query_cache_tag_carries_a_text_that_sql_can_read(database: Connection) -> None:
