@@ -38,14 +38,14 @@ class Word:
         """bool[n]: which words are no values of the type; None where all are (the cheap case)."""
         if self.sign_at is not None:
             sign = (words[:, self.sign_at].view(np.int8) >> 7).view(np.uint8)
-            extra: Bytes | npt.NDArray[np.uint64] = words[:, : self.sign_at] ^ sign[:, None]
+            extra: npt.NDArray[Any] = words[:, : self.sign_at] ^ sign[:, None]
         elif self.clear:
             extra = words.view("<u8") & clear_words((self.clear,))
         else:
             return None
         if not extra.any():
             return None
-        found: Mask = extra.any(axis=1)
+        found: Mask = np.asarray(extra.any(axis=1))
         return found
 
 
