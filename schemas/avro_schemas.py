@@ -87,10 +87,9 @@ def _segment(name: str, doc: str, fields: list[dict[str, Any]]) -> dict[str, Any
     return _message(name, doc, head + fields)
 
 
-def declared_schemas() -> dict[str, dict[str, Any]]:
-    """Every message's current schema, made from the declarations."""
-    hash_type = {"type": "fixed", "name": "Hash", "size": 32}
+def _segment_schemas() -> list[dict[str, Any]]:
     strings = {"type": "array", "items": "string"}
+    level = {"type": "enum", "name": "Level", "symbols": ["off", "header", "receipts", "full"]}
     column = {
         "type": "record",
         "name": "EventColumn",
@@ -109,12 +108,7 @@ def declared_schemas() -> dict[str, dict[str, Any]]:
             {"name": "columns", "type": {"type": "array", "items": column}},
         ],
     }
-    refs = {"type": "array", "items": "BlockRef"}
-    at = {"name": "observed_at_ms", "type": "long"}
-    chain = {"name": "chain_id", "type": "long"}
-    kind = {"type": "enum", "name": "FinalityKind", "symbols": ["safe", "finalized"]}
-    level = {"type": "enum", "name": "Level", "symbols": ["off", "header", "receipts", "full"]}
-    messages = [
+    return [
         _segment(
             "BlockSegment",
             "Headers, transactions with receipts, withdrawals, as columns.",
@@ -140,6 +134,16 @@ def declared_schemas() -> dict[str, dict[str, Any]]:
             "Decoded events, one column block a table.",
             [{"name": "tables", "type": {"type": "array", "items": event_columns}}],
         ),
+    ]
+
+
+def _update_schemas() -> list[dict[str, Any]]:
+    hash_type = {"type": "fixed", "name": "Hash", "size": 32}
+    refs = {"type": "array", "items": "BlockRef"}
+    at = {"name": "observed_at_ms", "type": "long"}
+    chain = {"name": "chain_id", "type": "long"}
+    kind = {"type": "enum", "name": "FinalityKind", "symbols": ["safe", "finalized"]}
+    return [
         _message(
             "HeadObserved",
             "A header that a node showed.",
@@ -194,6 +198,11 @@ def declared_schemas() -> dict[str, dict[str, Any]]:
             ],
         ),
     ]
+
+
+def declared_schemas() -> dict[str, dict[str, Any]]:
+    """Every message's current schema, made from the declarations."""
+    messages = [*_segment_schemas(), *_update_schemas()]
     return {message["name"]: message for message in messages}
 
 

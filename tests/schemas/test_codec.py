@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from importlib import resources
+from io import BytesIO
 from pathlib import Path
 
 import avro.compatibility
+import avro.io
 import avro.schema
 import fastavro
 import pytest
@@ -141,10 +143,6 @@ def test_a_truncated_message_is_refused() -> None:
 
 def test_fastavro_and_avro_read_each_others_bytes() -> None:
     """The hot path's bytes are plain Avro: the reference package reads them."""
-    from io import BytesIO
-
-    import avro.io
-
     value = codec.encode_head_observed(HeadObserved(1, 3, b"\1" * 32, b"\2" * 32, 4, 5, "node"))
     schema = avro.schema.parse(json.dumps(declared_schemas()["HeadObserved"]))
     reader = avro.io.DatumReader(schema)

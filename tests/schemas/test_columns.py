@@ -92,7 +92,7 @@ def test_native_arrays_give_cumulative_ends_then_values() -> None:
 
 @pytest.mark.parametrize("text", ["u12", "?[u8]", "bytes0", "[u8", "(u8", ""])
 def test_a_malformed_kind_is_refused(text: str) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"column kind|cannot be null"):
         parse_kind(text)
 
 
