@@ -13,7 +13,7 @@ from ingest.pace import Pace
 from ingest.redact import EndpointUrl
 from ingest.rpc import Outcome, RpcCall, RpcClient
 from schemas.errors import HeadraceError
-from schemas.errors_ingest import AnswerTooLarge, BatchRefused
+from schemas.errors_ingest import AnswerTooLarge, BatchRefused, EndpointTimeout
 
 REQUESTS_AT_ONCE_MAX = 4
 """Parts of one split batch that are in flight together."""
@@ -36,6 +36,8 @@ class Capabilities:
 
     batch_calls_max: int
     """Calls in one request; 1 where it takes no batches."""
+    batch_calls_timely: int
+    """Calls whose answers come in time; halved by a timeout, grows again with each success."""
     receipts_by: ReceiptsBy = ReceiptsBy.block
     """The best way to receipts that it has not refused."""
     receipts_by_hash: bool = True
@@ -105,6 +107,7 @@ class Endpoint:
         self.pace = Pace(limits.concurrency_max, float(limits.concurrency_start))
         self.can = Capabilities(
             batch_calls_max=limits.batch_calls_max,
+            batch_calls_timely=limits.batch_calls_max,
             logs_range_blocks_max=limits.logs_range_blocks_max,
         )
         self.quarantine: Quarantine | None = None
@@ -137,7 +140,7 @@ class Endpoint:
         """Send calls in as few requests as the endpoint takes.
 
         A batch that is refused or whose answer is too large is split, down to single calls, and
-        the endpoint's bound is remembered.
+        the endpoint's bound is remembered. After a timeout the next batches are smaller.
 
         Parameters
         ----------
@@ -154,7 +157,7 @@ class Endpoint:
         HeadraceError
             A request as a whole failed.
         """
-        size = self.can.batch_calls_max
+        size = min(self.can.batch_calls_max, self.can.batch_calls_timely)
         if len(calls) <= size:
             return await self._ask_once(calls)
         parts = [calls[at : at + size] for at in range(0, len(calls), size)]
@@ -186,10 +189,20 @@ class Endpoint:
                 raise
             half = len(calls) // 2
             return await self._ask_once(calls[:half]) + await self._ask_once(calls[half:])
+        except EndpointTimeout:
+            self.can.batch_calls_timely = max(1, len(calls) // 2)
+            raise
+        self._grow_batches(len(calls))
         if refused:
             self.can.batch_calls_max = max(1, min(self.can.batch_calls_max, len(calls) // 2))
             return await self.ask(calls)
         return outcomes
+
+    def _grow_batches(self, calls: int) -> None:
+        """After a batch at the bound came in time, let the next ones be a little larger."""
+        can = self.can
+        if calls >= can.batch_calls_timely:
+            can.batch_calls_timely = min(can.batch_calls_timely + 1, self.limits.batch_calls_max)
 
     def health(self, now: float) -> EndpointHealth:
         """A snapshot for the display."""

@@ -43,6 +43,8 @@ REFUSED_REST_STEPS = 3
 """Longest backoffs for which an endpoint rests that refuses the key or is no JSON-RPC server."""
 RATE_REST_SECONDS = 1.0
 """Rest after a refusal for the rate that names no wait."""
+HEDGE_LATENCIES = 4.0
+"""A request that takes so many times as long as usual is slow."""
 _HOPELESS = (AccessRefused, RequestRefused, EndpointUrlInvalid, AnswerIsHtml, AnswerNotJsonRpc)
 _ABSENT_CODES = frozenset(
     {"HR-2009", "HR-2012", "HR-2015", "HR-2016", "HR-2020", "HR-2021", "HR-2022", "HR-2030"}
@@ -321,7 +323,10 @@ class ProviderPool:
             return await self._run_on(endpoint, work)
         running = {asyncio.ensure_future(self._run_on(endpoint, work))}
         try:
-            done, running = await asyncio.wait(running, timeout=self.limits.hedge_after_seconds)
+            # Where every answer is slow, asking twice would only make them slower.
+            usual = HEDGE_LATENCIES * (endpoint.latency_seconds or 0.0)
+            patience = max(self.limits.hedge_after_seconds, usual)
+            done, running = await asyncio.wait(running, timeout=patience)
             if not done:
                 now = self.clock()
                 others = [e for e in self._serving(terms) if e not in tried]

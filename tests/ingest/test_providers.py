@@ -326,6 +326,24 @@ async def test_rates_are_learnt_from_a_real_429() -> None:
             assert pool.endpoints[0].pace.calls_per_second is not None
 
 
+async def test_batches_that_come_too_late_shrink_and_grow_again() -> None:
+    limits = replace(FAST, request_timeout_seconds=0.05, batch_calls_max=16)
+    async with FakeNode(fake_chain(3)) as node, ProviderPool([node.url], limits) as pool:
+        endpoint = pool.endpoints[0]
+        calls = [RpcCall("eth_chainId", ())] * 16
+        never = asyncio.Event()
+        node.gate = never
+        for expected in (8, 4):
+            with pytest.raises(EndpointTimeout):
+                await endpoint.ask(calls)
+            assert endpoint.can.batch_calls_timely == expected
+        node.gate = None
+        never.set()
+        for _ in range(20):
+            assert len(await endpoint.ask(calls)) == 16
+        assert endpoint.can.batch_calls_timely == 16
+
+
 def test_pace_adds_slowly_and_halves_at_once() -> None:
     pace = Pace(concurrency_max=16, limit=4.0)
     for _ in range(40):
