@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import msgspec
+import structlog
 
 from ingest.endpoint import Endpoint, ReceiptsBy
 from ingest.rpc import Outcome, RpcCall
@@ -22,6 +23,8 @@ from schemas.errors_ingest import (
     MethodMissing,
     ReceiptsNotServed,
 )
+
+log = structlog.get_logger(__name__)
 
 BlockId: TypeAlias = int | bytes
 """A block's height, or its hash."""
@@ -205,6 +208,12 @@ def _learn_refusal(
         endpoint.can.receipts_by_hash = False
     else:
         endpoint.can.receipts_by = ReceiptsBy(max(endpoint.can.receipts_by, way + 1))
+        log.warning(
+            "receipts_by",
+            endpoint=endpoint.name,
+            refused=way.name,
+            way=endpoint.can.receipts_by.name,
+        )
 
 
 def block_or_raise(endpoint: Endpoint, wanted: BlockId, outcome: Outcome) -> msgspec.Raw:

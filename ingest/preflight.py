@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -23,6 +24,7 @@ from schemas.errors_ingest import (
     ClockSkewed,
     EndpointsUnusable,
     HistoryPruned,
+    MethodMissing,
     ProvidersExhausted,
     RequestRefused,
     StartBeyondHead,
@@ -120,7 +122,7 @@ async def preflight(
         finalized=max(finals, key=lambda h: h.number, default=None),
         receipts_by=min(endpoint.can.receipts_by for endpoint in greetings),
         excluded=tuple((endpoint.name, error) for endpoint, error in excluded.items()),
-        warnings=(*_skew(pool, chain, head), *down),
+        warnings=(*_skew(pool, chain, head), *_no_receipts(greetings), *down),
     )
 
 
@@ -229,6 +231,14 @@ def _none_usable(refused: dict[Endpoint, HeadraceError]) -> HeadraceError:
     if wrong or len(errors) == 1:
         return (wrong or errors)[0]
     return EndpointsUnusable(reasons="; ".join(map(str, errors)) or "none was given")
+
+
+def _no_receipts(endpoints: Iterable[Endpoint]) -> tuple[HeadraceError, ...]:
+    """A warning where no endpoint gives receipts: logs alone reach a lower level."""
+    ways = {endpoint.name: endpoint.can.receipts_by for endpoint in endpoints}
+    if min(ways.values()) is not ReceiptsBy.logs:
+        return ()
+    return (MethodMissing(endpoint=", ".join(ways), method="eth_getBlockReceipts"),)
 
 
 def _skew(pool: ProviderPool, chain: ChainFacts, head: HeadHeader) -> tuple[HeadraceError, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -163,3 +165,17 @@ async def test_an_endpoint_without_history_ends_in_a_coded_error() -> None:
         with pytest.raises(HeadraceError) as caught:
             await collect(pool, receipts_source(fetcher_of(pool)), segments(BLOCKS))
         assert caught.value.code in ("HR-2022", ProvidersExhausted.code)
+
+
+async def test_proofs_can_be_computed_in_another_process() -> None:
+    """What crosses the border survives it: payloads, the build, its segments and its errors."""
+    chain = small_chain(BLOCKS + 5)
+    spawn = multiprocessing.get_context("spawn")
+    async with served(chain, 2) as server, pool_of(server) as pool:
+        server.endpoints[0].faults.add(Fault("alter_receipt", count=1))
+        with ProcessPoolExecutor(1, mp_context=spawn) as executor:
+            fetcher = fetcher_of(pool, executor=executor)
+            built = await collect(pool, receipts_source(fetcher), segments(BLOCKS))
+        assert_is(chain, built)
+        lied = [h.quarantined.code for h in pool.snapshot() if h.quarantined]
+        assert all(code.startswith("HR-22") for code in lied)

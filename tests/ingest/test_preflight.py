@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from aiohttp import web
 
+from ingest.endpoint import ReceiptsBy
 from ingest.limits import IngestLimits
 from ingest.preflight import preflight
 from ingest.providers import ProviderPool
@@ -19,6 +20,7 @@ from schemas.errors_ingest import (
     EndpointsUnusable,
     EndpointUnreachable,
     HistoryPruned,
+    MethodMissing,
     StartBeyondHead,
 )
 from tests.ingest.fake_node import GENESIS_TIME, FakeNode, fake_chain
@@ -167,3 +169,12 @@ async def test_an_endpoint_left_out_is_not_asked_again() -> None:
         asked = wrong.requests
         assert not (await preflight(pool, SEVEN)).excluded
         assert wrong.requests == asked
+
+
+async def test_without_receipts_the_lower_level_is_announced() -> None:
+    async with FakeNode(fake_chain(30)) as node, pool_of(node.url) as pool:
+        node.missing = {"eth_getBlockReceipts", "eth_getTransactionReceipt"}
+        node.overrides["eth_getLogs"] = lambda query: [{"blockHash": query["blockHash"]}]
+        facts = await preflight(pool, SEVEN, from_block=2)
+        assert facts.receipts_by is ReceiptsBy.logs
+        assert [warning.code for warning in facts.warnings] == [MethodMissing.code]
