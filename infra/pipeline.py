@@ -138,7 +138,9 @@ class Run:
     async def until_done(self, said: Preflight, stop: asyncio.Event) -> int:
         """Run until the target is visible, `stop` is set, or something fails."""
         target = self._target(said)
-        stages = await asyncio.to_thread(StageSet, self.settings, self.storage, target.from_block)
+        stages = await asyncio.to_thread(
+            StageSet, self.settings, self.storage, target.from_block, self.display.metrics
+        )
         ingest = IngestRun(
             self.source,
             self.pool,
@@ -161,8 +163,7 @@ class Run:
         shown = asyncio.create_task(self.display.watch(progress.snapshot))
         stages.start()
         try:
-            with self._metrics(stages, progress):
-                code = await self._drive(ingest, stages, target, said, stop, failed, progress)
+            code = await self._drive(ingest, stages, target, said, stop, failed, progress)
             progress.phase = "done" if code == ExitCode.ok else "draining"
         except BaseException:
             progress.phase = "halted"
@@ -175,16 +176,6 @@ class Run:
         row = stages.publisher.visible()
         self._farewell(code, row.head.number if row else None)
         return int(code)
-
-    @contextlib.contextmanager
-    def _metrics(self, stages: StageSet, progress: RunProgress) -> Iterator[None]:
-        """Prometheus on loopback, where a port was asked for."""
-        if self.settings.metrics_port is None:
-            yield
-            return
-        with stages.metrics.served(self.settings.metrics_port, progress.snapshot) as port:
-            self.display.note(f"metrics: http://127.0.0.1:{port}/metrics")
-            yield
 
     async def _drive(
         self,

@@ -54,6 +54,8 @@ class StageSet:
         The prepared database.
     floor
         First block to show.
+    metrics
+        Counts the head's latency.
 
     Raises
     ------
@@ -61,7 +63,9 @@ class StageSet:
         A stage cannot take up where the last run ended.
     """
 
-    def __init__(self, settings: Settings, storage: Storage, floor: int) -> None:
+    def __init__(
+        self, settings: Settings, storage: Storage, floor: int, metrics: MetricsExport
+    ) -> None:
         bytes_max = settings.limits.pipeline.queue_bytes_max
         self._storage = storage
         self._sinks = ByteQueue("sinks", bytes_max)
@@ -69,7 +73,7 @@ class StageSet:
         self._heads = ByteQueue("heads", bytes_max)
         self.router = Router(self._sinks, self._decode, self._heads)
         self.failures = Failures()
-        self.metrics = MetricsExport()
+        self._metrics = metrics
         self._head_times = HeadTimes()
         self.reorgs: list[ReorgSeen] = []
         self.reorg_count = 0
@@ -198,7 +202,7 @@ class StageSet:
     def _on_row(self, change: Change) -> None:
         observed = self._head_times.observed_at_ms(change.row.head.hash)
         if observed is not None:
-            self.metrics.observe_head_latency(max(0.0, time.time() - observed / 1000))
+            self._metrics.observe_head_latency(max(0.0, time.time() - observed / 1000))
         if change.reorg is not None:
             self.reorg_count += 1
             self.reorgs = [*self.reorgs, ReorgSeen(change.reorg, time.time())][-REORGS_KEPT:]
