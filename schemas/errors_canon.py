@@ -81,8 +81,8 @@ class SealMismatch(Permanent):
     )
     why = "rows of an accepted load were lost or changed in ClickHouse"
     fix = (
-        "its loads are taken again from the source; if it comes back, check the disk and "
-        "run `headrace audit`"
+        "the partition stays open and visible as it is; run `headrace audit` for the blocks, check "
+        "the disk, then take them again: `headrace rewind --to {to_block}` and `headrace run`"
     )
 
 

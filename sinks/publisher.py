@@ -101,6 +101,9 @@ class Publisher:
         self.settings = settings or PublisherSettings()
         self.generation = 0
         self.failure: HeadraceError | None = None
+        """What ended the publisher's thread."""
+        self.strays = 0
+        """Fork updates that did not fit: duplicates, or a sign that one was missed."""
         self._connection, self._streams, self._floor = connection, dict(streams), floor
         self._on_missing, self._on_row, self._clock = on_missing, on_row, clock
         self._canon: Canon | None = None
@@ -289,7 +292,7 @@ class Publisher:
             inbox, self._inbox = self._inbox, []
         for came in inbox:
             if isinstance(came, ForkUpdate):
-                canon.apply_fork(came, self._now_ms())
+                self.strays += not canon.apply_fork(came, self._now_ms())
             else:
                 new = [row for row in came if row.load_id not in self._seen]
                 self._seen.update(row.load_id for row in new)

@@ -36,7 +36,7 @@ STAGING = "_staging"
 class SealerSettings:
     """Pace of the sealer."""
 
-    settle_seconds: float = 3.0
+    settle_seconds: float = 1.0
     """Between the last REPLACE PARTITION and the canon row: a query that chose its parts of
     ``T_sealed`` before it reads the canon within this time."""
     partitions_max: int = 4
@@ -169,6 +169,7 @@ class Sealer:
                 checksum=got[1],
                 manifest_rows=rows,
                 manifest_checksum=checksum,
+                to_block=max(partition * size - 1, 0),
             )
         return True
 

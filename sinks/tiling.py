@@ -75,6 +75,8 @@ class Tiling:
         """The last block that is tiled."""
         self.uses: Counter[int] = Counter()
         """Tiles of each load that has any."""
+        self._reach: dict[int, tuple[int, int]] = {}
+        """First and last block of those of these loads that hold more than one."""
         self.frozen: set[int] = set()
         """Partitions whose tiles may not be replaced."""
         self.low = floor
@@ -175,7 +177,7 @@ class Tiling:
         ):
             return False
         part.tiles.insert(0, piece)
-        self.uses[piece.load_id] += 1
+        self._use(self.load_of(piece), 1)
         self.low = self._start = piece.from_block
         return True
 
@@ -208,7 +210,7 @@ class Tiling:
         part = self._open.pop(partition, None)
         self.frozen.discard(partition)
         for load_id in {tile.load_id for tile in part.tiles} if part else ():
-            del self.uses[load_id]
+            self._forget(load_id)
 
     def pieces_of(self, partition: int, load_id: int) -> int:
         """How many segments a load of an open partition holds."""
@@ -216,13 +218,7 @@ class Tiling:
 
     def straddles(self, floor: int, head: int) -> bool:
         """Whether a load that begins at or below `head` holds blocks outside of floor to head."""
-        for part in self._open.values():
-            for load_id in self.uses.keys() & part.loads.keys():
-                pieces = part.loads[load_id].pieces
-                first, last = pieces[0].from_block, pieces[-1].to_block
-                if first < floor or first <= head < last:
-                    return True
-        return False
+        return any(first < floor or first <= head < last for first, last in self._reach.values())
 
     def above(self, number: int) -> Mapping[int, int]:
         """How many tiles of each load begin above block `number`."""
@@ -260,10 +256,20 @@ class Tiling:
             if not part.ends[end]:
                 del part.ends[end]
 
+    def _use(self, load: Load, tiles: int) -> None:
+        self.uses[load.load_id] += tiles
+        first, last = load.pieces[0].from_block, load.pieces[-1].to_block
+        if first < last:
+            self._reach[load.load_id] = (first, last)
+
+    def _forget(self, load_id: int) -> None:
+        del self.uses[load_id]
+        self._reach.pop(load_id, None)
+
     def _unuse(self, tile: Piece) -> None:
         self.uses[tile.load_id] -= 1
         if not self.uses[tile.load_id]:
-            del self.uses[tile.load_id]
+            self._forget(tile.load_id)
 
     def _tile_at(self, part: _Open, piece: Piece) -> Piece | None:
         """The tile that is this very piece, if it is one."""
@@ -295,11 +301,11 @@ class Tiling:
             return False
         for first, last, piece in reversed(spans):
             part.tiles[first:last] = [piece]
-        self.uses.subtract(leaving)
-        self.uses[load.load_id] += len(spans)
         for load_id in leaving:
-            del self.uses[load_id]
+            self._forget(load_id)
             self._drop(part, part.loads[load_id])
+        if spans:
+            self._use(load, len(spans))
         return bool(spans)
 
     def _covers(self, part: _Open, piece: Piece, first: int, last: int, limit: int) -> bool:

@@ -10,7 +10,10 @@ import pytest
 
 from schemas.errors import HeadraceError
 from schemas.segments import BlockRef
+from sinks.compaction import Folded
 from sinks.connection import Connection, Endpoint
+from sinks.sealer import Sealed
+from sinks.upkeep import Upkeep
 from tests.sinks.rig import Rig, prepare
 from tests.sinks.small_chain import (
     STREAMS,
@@ -81,27 +84,6 @@ class Zombie(threading.Thread):
                 self.loads += 1
 
 
-class Maintenance(threading.Thread):
-    """Folds, seals and sweeps, all the time."""
-
-    def __init__(self, rig: Rig) -> None:
-        super().__init__(name="maintenance")
-        self.rig = rig
-        self.folds, self.seals = 0, 0
-        self.problems: list[str] = []
-        self.done = threading.Event()
-
-    def run(self) -> None:
-        while not self.done.wait(0.1):
-            try:
-                self.folds += len(self.rig.compactor.run_once())
-                self.seals += len(self.rig.sealer.run_once())
-                self.rig.sweeper.run_once()
-            except HeadraceError as error:
-                self.problems.append(str(error))
-                return
-
-
 def apply_variant(connection: Connection, variant: str) -> None:
     for table in TABLES:
         for suffix in ("_open", "_sealed"):
@@ -133,8 +115,13 @@ def test_reader_sees_only_legal_chains(
         rig.follow(chain.snapshot_from(None))
         rig.publisher.start()
         reader = Reader(endpoint, chain)
-        zombie, upkeep = Zombie(endpoint, rig, seed + 1000), Maintenance(rig)
-        threads = (reader, zombie, upkeep)
+        zombie = Zombie(endpoint, rig, seed + 1000)
+        done: list[Folded | Sealed] = []
+        upkeep = Upkeep(
+            rig.compactor, rig.sealer, rig.sweeper, pause_seconds=0.1, on_done=done.append
+        )
+        upkeep.start()
+        threads = (reader, zombie)
         for thread in threads:
             thread.start()
         try:
@@ -152,7 +139,7 @@ def test_reader_sees_only_legal_chains(
                 rig.finalize(rng.randrange(6, 10))
                 if step % 5 == 0:
                     rig.catch_up()
-                if any(thread.problems for thread in threads):
+                if upkeep.failure or any(thread.problems for thread in threads):
                     break
             rig.catch_up()
         finally:
@@ -160,6 +147,8 @@ def test_reader_sees_only_legal_chains(
                 thread.done.set()
             for thread in threads:
                 thread.join()
+            upkeep.stop()
+        assert upkeep.failure is None
         assert [problem for thread in threads for problem in thread.problems] == []
         assert rig.publisher.failure is None
         assert rig.shown().head == chain.head
@@ -168,10 +157,11 @@ def test_reader_sees_only_legal_chains(
         assert state[0] == chain.head.hash
         assert problem_of(chain, state) == ""
         found = Counter(change.reorg is not None for change in rig.changes)
+        kinds = Counter(type(chore).__name__ for chore in done)
         print(
             f"{sum(reader.heads.values())} reads of {len(reader.heads)} heads, {found[True]} "
-            f"reorgs shown in {len(rig.changes)} rows, {upkeep.folds} folds, {upkeep.seals} seals, "
+            f"reorgs shown in {len(rig.changes)} rows, {kinds['Folded']} folds, {kinds['Sealed']} seals, "
             f"{zombie.loads} zombie loads"
         )
-        assert min(found[True], upkeep.folds, zombie.loads) >= reorgs // 10
-        assert upkeep.seals > 0
+        assert min(found[True], kinds["Folded"], zombie.loads) >= reorgs // 10
+        assert kinds["Sealed"] > 0
