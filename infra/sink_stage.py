@@ -122,6 +122,11 @@ class SinkStage:
         """Names of the segments that are dropped when they come again."""
         return list(self._durable)
 
+    def forget_partition(self, partition: int) -> None:
+        """Forget the names of a sealed partition: nothing of it comes again."""
+        size = self._partition_blocks
+        self.forget([name for name in self.durable_names() if name.from_block // size == partition])
+
     def forget(self, names: Sequence[SegmentName]) -> None:
         """Take these segments again when they come: their loads do not count."""
         self._durable.difference_update(names)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 from infra.metrics_export import MetricsExport
+from infra.patience import patiently
 from infra.queues import ByteQueue
 from infra.settings import Settings
 from infra.sink_stage import HeadTimes, SinkStage
@@ -77,11 +78,12 @@ class StageSet:
         self._head_times = HeadTimes()
         self.reorgs: list[ReorgSeen] = []
         self.reorg_count = 0
-        Rewinder(storage.connect(), storage.database, storage.facts, storage.tables).finish()
+        rewinder = Rewinder(storage.connect(), storage.database, storage.facts, storage.tables)
+        patiently(rewinder.finish)
         self.publisher = storage.publisher(floor, self._on_missing, self._on_row)
-        generation = self.publisher.claim()
+        generation = patiently(self.publisher.claim)
         row = self.publisher.visible()
-        durable = storage.durable(row.sealed if row else ())
+        durable = patiently(lambda: storage.durable(row.sealed if row else ()))
         self.sink = SinkStage(
             self._sinks,
             storage.writer(generation),
@@ -219,11 +221,12 @@ class StageSet:
         compactor, sealer, sweeper = Compactor(*named), Sealer(*named), Sweeper(*named)
         try:
             while not self._stopping.wait(MAINTENANCE_SECONDS):
-                for folded in compactor.run_once():
+                for folded in patiently(compactor.run_once, self._stopping):
                     log.debug("folded", load_id=folded.load_id, swapped=folded.swapped)
-                for sealed in sealer.run_once():
+                for sealed in patiently(sealer.run_once, self._stopping):
+                    self.sink.forget_partition(sealed.partition)
                     log.info("sealed", partition=sealed.partition, rows=sealed.rows)
-                sweeper.run_once()
+                patiently(sweeper.run_once, self._stopping)
         except HeadraceError as error:
             if not self._stopping.is_set():
                 self.failures.report(error)

@@ -18,7 +18,8 @@ from sinks.batcher import Batcher, BatchLimits
 from sinks.canon_row import Change, Missing
 from sinks.canon_table import read_canon, read_rewinds
 from sinks.connection import Connection
-from sinks.ledger import LedgerRow, read_ledger
+from sinks.ledger import LedgerRow
+from sinks.manifests import open_ledger
 from sinks.migrate import prepare_database
 from sinks.publisher import Publisher
 from sinks.writer import Writer
@@ -112,12 +113,12 @@ class Storage:
         rewinds = read_rewinds(self.reader, self.database)
 
         def counts(row: LedgerRow) -> bool:
-            return self.facts.partition(row.from_block) not in sealed and not any(
+            return not any(
                 row.generation < rewind.generation and row.to_block > rewind.to_block
                 for rewind in rewinds
             )
 
-        rows = read_ledger(self.reader, self.database)
+        rows = open_ledger(self.reader, self.database, self.facts, sealed)
         return {row.name(self.chain_id) for row in rows if counts(row)}
 
     def visible_headers(self, from_block: int) -> list[HeadHeader]:
