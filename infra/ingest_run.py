@@ -7,11 +7,14 @@ were not final, and history now covers them, it first asks whether they are stil
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 
+from infra.patience import patiently
 from infra.source import ChainSource
 from infra.storage import Storage
 from ingest.backfill import Backfill, BackfillProgress, SegmentRange, receipts_source
@@ -226,7 +229,8 @@ class IngestRun:
 
     async def _known(self, boundary: int) -> list[HeadHeader]:
         """The block below the head lane, which is final, and the visible blocks above it."""
-        visible = self._storage.visible_headers(boundary - 1)
+        read = partial(self._storage.visible_headers, boundary - 1)
+        visible = await asyncio.to_thread(patiently, read)
         if boundary == 0:
             anchor = GENESIS_PARENT
         elif visible and visible[0].number == boundary - 1:
