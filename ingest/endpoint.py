@@ -112,6 +112,7 @@ class Endpoint:
         )
         self.quarantine: Quarantine | None = None
         self.lies = 0
+        self.races = 0
         self.head: int | None = None
         self.latency_seconds: float | None = None
         self.answers = 0

@@ -25,8 +25,12 @@ FetchPayloads: TypeAlias = Callable[[Endpoint, Sequence[BlockId]], Awaitable[lis
 
 PROOF_CODES = "HR-22"
 """Errors of ingest/verify.py and ingest/build.py begin so."""
-RACE_CODES = frozenset({"HR-2202", "HR-2211", "HR-2212", "HR-2230", "HR-2235", "HR-2241"})
-"""Proofs that fail also without a lie: a reorg between two calls, or a chain newer than we are."""
+OUR_LIMIT_CODES = frozenset({"HR-2202", "HR-2211"})
+"""Failures that say that a chain is newer than this version: nobody is blamed for them."""
+RACE_CODES = frozenset({"HR-2212", "HR-2230", "HR-2235", "HR-2241"})
+"""Proofs that fail also without a lie, by a reorg between two calls; it is one when it lasts."""
+RACES_MAX = 5
+"""Such failures in a row, over all that an endpoint served, before it counts as a liar."""
 SOLE_STRIKES = 3
 """Failed proofs before the only endpoint left is quarantined, too."""
 
@@ -115,6 +119,7 @@ class ProvenFetcher:
                 raise (failure or error) from None
             try:
                 built = await self._build(served.value, lane, observed_at_ms)
+                served.endpoint.races = 0
                 return Fetched(built, served.endpoint, _size_bytes(served.value))
             except HeadraceError as error:
                 if not is_proof_failure(error):
@@ -175,8 +180,12 @@ class ProvenFetcher:
         """Quarantine where due; whether anyone is left to ask."""
         others = [other for other in self.pool.usable() if other is not endpoint]
         endpoint.last_error = str(error)
-        if error.code in RACE_CODES:
+        if error.code in OUR_LIMIT_CODES:
             return strikes < SOLE_STRIKES
+        if error.code in RACE_CODES:
+            endpoint.races += 1
+            if not others or endpoint.races < RACES_MAX:
+                return strikes < SOLE_STRIKES
         if others or strikes >= SOLE_STRIKES:
             self.pool.quarantine_endpoint(endpoint, error)
         return bool(self.pool.usable())
