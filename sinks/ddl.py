@@ -15,9 +15,6 @@ LOAD_ID = "load_id"
 LOAD_ID_TYPE = "LowCardinality(UInt64)"
 """A byte a row, and `load_id IN …` is decided once a load, not once a row."""
 
-DURABLE = "fsync_after_insert = 1, fsync_part_directory = 1"
-"""Rows reach the disk before their ledger row does: a power cut leaves no ledger that lies."""
-
 CREATE_SETTINGS: dict[str, object] = {"allow_suspicious_low_cardinality_types": 1}
 """Settings that `create_table` needs: ClickHouse is wary of LowCardinality numbers."""
 
@@ -30,6 +27,9 @@ class EngineFamily:
     """``replicated`` needs Keeper, and the macros {shard} and {replica} on every server."""
     cluster: str = ""
     """The cluster's name in the servers' configuration; '' without one."""
+    durable: bool = True
+    """Whether an insert waits for the disk. Rows must reach it before their ledger row does, or a
+    power cut could leave a ledger that lies. It costs some milliseconds an insert."""
 
     @property
     def merge_tree(self) -> str:
@@ -41,13 +41,19 @@ class EngineFamily:
         """`` ON CLUSTER name``, or nothing."""
         return f" ON CLUSTER {self.cluster}" if self.cluster else ""
 
+    @property
+    def durability(self) -> str:
+        """Settings of a table that is inserted into."""
+        value = int(self.durable)
+        return f"fsync_after_insert = {value}, fsync_part_directory = {value}"
+
     def substitutions(self, database: str) -> dict[str, str]:
         """What `$name` stands for in migrations."""
         return {
             "database": database,
             "merge_tree": self.merge_tree,
             "on_cluster": self.on_cluster,
-            "durable": DURABLE,
+            "durable": self.durability,
         }
 
 
@@ -80,7 +86,7 @@ def create_table(
         f"INDEX {column}_{type_} {column} TYPE {type_} GRANULARITY {_granularity(type_)}"
         for column, type_ in skip_indexes(table)
     ]
-    settings = _settings(table, suffix)
+    settings = _settings(table, suffix, family)
     body = ",\n    ".join(lines)
     return (
         f"CREATE TABLE IF NOT EXISTS {name}{family.on_cluster}\n(\n    {body}\n)\n"
@@ -146,10 +152,10 @@ def _granularity(type_: str) -> int:
     return 1 if type_.startswith("bloom_filter") else 2
 
 
-def _settings(table: Table, suffix: str) -> str:
+def _settings(table: Table, suffix: str, family: EngineFamily) -> str:
     given = []
     if any(table.column(name).kind.shape == "nullable" for name in table.order_by):
         given.append("allow_nullable_key = 1")
     if suffix == OPEN:
-        given.append(DURABLE)
+        given.append(family.durability)
     return f"SETTINGS {', '.join(given)}\n" if given else ""

@@ -157,3 +157,14 @@ def test_lookups_by_hash_use_the_skip_index(database: Connection) -> None:
     # The filter is wrong about one granule in forty.
     granules = re.findall(r"Granules: (\d+)/13", text)
     assert int(granules[-1]) <= 3
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_inserts_wait_for_the_disk_where_that_is_asked(durable: bool, database: Connection) -> None:
+    name = database.endpoint.database
+    family = EngineFamily(durable=durable)
+    migrate.prepare_database(database, name, [LOGS], CHAIN, 1337, family=family)
+    for table in ("logs_open", "ledger", "canon"):
+        sql = database.value(f"SHOW CREATE TABLE {name}.{table}")
+        assert f"fsync_after_insert = {int(durable)}" in sql
+        assert f"fsync_part_directory = {int(durable)}" in sql
