@@ -182,27 +182,30 @@ def _update_schemas() -> list[dict[str, Any]]:
                 at,
             ],
         ),
-        _message(
-            "DeadLetter",
-            "A message that a stage refused.",
-            [
-                {"name": "stage", "type": "string"},
-                {"name": "reason_code", "type": "string"},
-                {"name": "reason", "type": "string"},
-                {"name": "topic", "type": "string"},
-                {"name": "partition", "type": "int"},
-                {"name": "offset", "type": "long"},
-                {"name": "key", "type": "bytes"},
-                {"name": "value", "type": "bytes"},
-                at,
-            ],
-        ),
     ]
+
+
+def _dead_letter_schema() -> dict[str, Any]:
+    return _message(
+        "DeadLetter",
+        "A message that a stage refused.",
+        [
+            {"name": "stage", "type": "string"},
+            {"name": "reason_code", "type": "string"},
+            {"name": "reason", "type": "string"},
+            {"name": "topic", "type": "string"},
+            {"name": "partition", "type": "int"},
+            {"name": "offset", "type": "long"},
+            {"name": "key", "type": "bytes"},
+            {"name": "value", "type": "bytes"},
+            {"name": "observed_at_ms", "type": "long"},
+        ],
+    )
 
 
 def declared_schemas() -> dict[str, dict[str, Any]]:
     """Every message's current schema, made from the declarations."""
-    messages = [*_segment_schemas(), *_update_schemas()]
+    messages = [*_segment_schemas(), *_update_schemas(), _dead_letter_schema()]
     return {message["name"]: message for message in messages}
 
 
