@@ -18,6 +18,7 @@ from collections.abc import Iterator
 import structlog
 import uvloop
 
+from infra.allocation import settle_allocation
 from infra.chain_of_endpoints import find_chain
 from infra.clickhouse.server import EmbeddedServer
 from infra.contracts import declare_contracts
@@ -65,6 +66,7 @@ def run_pipeline(settings: Settings, display: Display) -> int:
         Whatever stopped it. Nothing is lost: the next run goes on where the ledger ends.
     """
     layouts = build_layouts(declare_contracts(settings))
+    settle_allocation()
     return uvloop.run(_run(settings, display, layouts))
 
 
