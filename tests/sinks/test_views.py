@@ -4,104 +4,22 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 
-from infra.clickhouse.server import EmbeddedServer
-from schemas.chains import load_chains
-from schemas.errors_sinks import AccessRefused, QueryRefused, SnapshotExpired
+from schemas.errors_sinks import SnapshotExpired
 from sinks import views
 from sinks.connection import Connection, Endpoint
 from sinks.ddl import EngineFamily
-from sinks.migrate import prepare_database
-from sinks.writer import Load, Segment, Writer
+from sinks.writer import Segment
+from tests.sinks.published import AS_OF, CANON, Chain, expected
 from tests.sinks.segments_of import TABLES, blocks_of, events_of, logs_of
-
-CHAIN = load_chains()["local"].resized(10, 100)
-CANON = (
-    "generation",
-    "seq",
-    "at",
-    "floor",
-    "head",
-    "head_hash",
-    "safe",
-    "finalized",
-    "sealed",
-    "loads",
-    "straddling",
-)
-AS_OF = "query_cache_tag"
-
-
-class Chain:
-    """A prepared database with what publishes into it."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.name = connection.endpoint.database
-        prepare_database(connection, self.name, TABLES, CHAIN, 1337)
-        self.writer = Writer(connection, self.name, TABLES, CHAIN.partition_blocks)
-        self.seq = 0
-
-    def load(self, *segments: Segment) -> Load:
-        return self.writer.write(segments)
-
-    def publish(self, head: int, loads: Sequence[Load], **fields: Any) -> str:
-        """Write a canon row; returns its name for as-of queries."""
-        self.seq += 1
-        row = {
-            "generation": 1,
-            "seq": self.seq,
-            "at": datetime.now(UTC),
-            "floor": 0,
-            "head": head,
-            "head_hash": bytes(32),
-            "safe": None,
-            "finalized": None,
-            "sealed": [],
-            "loads": [load.load_id for load in loads],
-            "straddling": True,
-            **fields,
-        }
-        values = [row[name] for name in CANON]
-        self.connection.insert_rows(f"{self.name}.canon", CANON, [values])
-        return f"{row['generation']}:{row['seq']}"
-
-    def seal(self, partition: int) -> None:
-        for table in TABLES:
-            self.connection.execute(
-                f"ALTER TABLE {self.name}.{table.name}_sealed "
-                f"REPLACE PARTITION {partition} FROM {self.name}.{table.name}_open",
-                settings={"allow_replace_partition_from_empty_source": 1},
-            )
-
-    def counts(self, table: str = "logs", suffix: str = "", **options: Any) -> dict[int, int]:
-        """Rows of a view by block."""
-        rows = self.connection.execute(
-            f"SELECT block_number, count() FROM {self.name}{suffix}.{table} "
-            "GROUP BY block_number ORDER BY block_number",
-            **options,
-        )
-        return dict(rows)
 
 
 @pytest.fixture
 def chain(database: Connection) -> Chain:
     return Chain(database)
-
-
-def expected(*segments: Segment, first: int = 0, last: int = 10**9) -> dict[int, int]:
-    """Rows of log segments by block, within bounds."""
-    counts: dict[int, int] = {}
-    for segment in segments:
-        for number in segment.logs.columns["block_number"].tolist():  # type: ignore[union-attr]
-            if first <= number <= last:
-                counts[number] = counts.get(number, 0) + 1
-    return dict(sorted(counts.items()))
 
 
 def test_an_empty_canon_shows_nothing_and_is_no_error(chain: Chain) -> None:
@@ -368,79 +286,3 @@ def test_no_query_over_several_views_is_ever_torn(chain: Chain, endpoint: Endpoi
         stop.set()
         thread.join()
     assert flips > 20
-
-
-@pytest.fixture
-def analyst(clickhouse_server: EmbeddedServer, database: Connection) -> Iterator[Connection]:
-    name = database.endpoint.database
-    with Connection(clickhouse_server.endpoint("analyst", name)) as connection:
-        yield connection
-
-
-def test_the_analyst_reads_everything_and_changes_nothing(
-    chain: Chain, analyst: Connection
-) -> None:
-    segment = logs_of(0, 9)
-    name = chain.publish(9, [chain.load(segment)])
-    chain.publish(9, [])
-    assert analyst.value("SELECT count() FROM logs") == 0
-    settings = {AS_OF: f"as_of={name}"}
-    assert analyst.value("SELECT count() FROM logs", settings=settings) == 20
-    in_sql = f"SELECT count() FROM logs SETTINGS {AS_OF} = 'as_of={name}'"
-    assert analyst.value(in_sql) == 20
-    assert analyst.execute("SELECT head FROM status") == [(9,)]
-    assert analyst.value("SELECT count() FROM coverage") == 1
-    for sql in (
-        "INSERT INTO canon (generation) VALUES (9)",
-        "CREATE TABLE x (n UInt8) ENGINE = Memory",
-        "DROP TABLE logs_open",
-        "ALTER TABLE logs_open DELETE WHERE 1",
-        "SELECT * FROM url('http://127.0.0.1:1/', 'CSV', 'n UInt8')",
-        "SELECT * FROM file('/etc/passwd', 'LineAsString')",
-        "SELECT * FROM system.users",
-        "SYSTEM STOP MERGES logs_open",
-        f"SELECT * FROM remote('127.0.0.1:{analyst.endpoint.port}', 'system', 'one')",
-        "SET max_execution_time = 0",
-        "SET max_memory_usage = 100000000000",
-        "SET readonly = 0",
-    ):
-        with pytest.raises((AccessRefused, QueryRefused)):
-            analyst.execute(sql)
-
-
-def test_the_union_of_chains(chain: Chain) -> None:
-    segment = logs_of(0, 9)
-    chain.publish(9, [chain.load(segment)])
-    other = f"{chain.name}_other"
-    prepare_database(chain.connection, other, TABLES[:4], CHAIN, 5)
-    second = Writer(chain.connection, other, TABLES[:4], CHAIN.partition_blocks)
-    load = second.write([logs_of(0, 9, rows=7)])
-    values = (1, 1, datetime.now(UTC), 0, 9, bytes(32), None, None, [], [load.load_id], True)
-    chain.connection.insert_rows(f"{other}.canon", CANON, [values])
-    rows = chain.connection.execute(
-        "SELECT chain, chain_id, count() FROM chains.logs WHERE chain IN %(names)s "
-        "GROUP BY chain, chain_id ORDER BY chain_id",
-        {"names": [chain.name, other]},
-    )
-    assert rows == [(other, 5, 7), (chain.name, 1337, 20)]
-    assert chain.connection.value("SELECT count() FROM chains.plums") == 0
-    chain.connection.execute(f"DROP DATABASE {other} SYNC")
-    views.refresh_chains(chain.connection)
-
-
-@pytest.mark.parametrize("text", ["0x" + "ab" * 20, "0x" + "AB" * 20, "0x" + "0" * 40])
-def test_addresses_go_to_bytes_and_back(text: str, database: Connection) -> None:
-    views.create_functions(database)
-    assert database.value(f"SELECT hex0x(addr('{text}'))") == text.lower()
-    assert database.value(f"SELECT toTypeName(addr('{text}'))") == "FixedString(20)"
-    long = "0x" + text[2:4] * 32
-    assert database.value(f"SELECT hex0x(hash('{long}'))") == long.lower()
-
-
-@pytest.mark.parametrize(
-    "text", ["", "0x", "ab" * 21, "0x" + "ab" * 19, "0x" + "ab" * 21, "0x" + "zz" * 20, "3"]
-)
-def test_a_malformed_address_fails_and_is_named(text: str, database: Connection) -> None:
-    views.create_functions(database)
-    with pytest.raises(QueryRefused):
-        database.value(f"SELECT addr('{text}')")
