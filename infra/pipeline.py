@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 from collections.abc import Iterator
 
 import structlog
@@ -29,6 +28,7 @@ from infra.run_progress import RunProgress
 from infra.settings import Settings
 from infra.source import ChainSource
 from infra.stage_set import StageSet
+from infra.stop_signal import StopSignal
 from infra.storage import Storage
 from ingest.endpoint import Endpoint
 from ingest.preflight import Preflight, preflight
@@ -67,14 +67,16 @@ def run_pipeline(settings: Settings, display: Display) -> int:
     """
     layouts = build_layouts(declare_contracts(settings))
     settle_allocation()
-    return uvloop.run(_run(settings, display, layouts))
+    try:
+        return uvloop.run(_run(settings, display, layouts))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 async def _run(settings: Settings, display: Display, layouts: Layouts) -> int:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    task = asyncio.current_task()
+    assert task is not None
+    stop = StopSignal(task)
     specs = [
         EndpointSpec(
             endpoint.url.get_secret_value(),
@@ -137,8 +139,8 @@ class Run:
         self.settings, self.display, self.source = settings, display, source
         self.pool, self.server, self.storage = pool, server, storage
 
-    async def until_done(self, said: Preflight, stop: asyncio.Event) -> int:
-        """Run until the target is visible, `stop` is set, or something fails."""
+    async def until_done(self, said: Preflight, stop: StopSignal) -> int:
+        """Run until the target is visible, a stop is asked for, or something fails."""
         target = self._target(said)
         stages = await asyncio.to_thread(
             StageSet, self.settings, self.storage, target.from_block, self.display.metrics
@@ -164,8 +166,9 @@ class Run:
         progress.synthetic = await _is_synthetic(self.pool)
         shown = asyncio.create_task(self.display.watch(progress.snapshot))
         stages.start()
+        stop.patient = True
         try:
-            code = await self._drive(ingest, stages, target, said, stop, failed, progress)
+            code = await self._drive(ingest, stages, target, said, stop.asked, failed, progress)
             progress.phase = "done" if code == ExitCode.ok else "draining"
         except BaseException:
             progress.phase = "halted"
