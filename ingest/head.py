@@ -19,8 +19,8 @@ import structlog
 from ingest.bodies import BodyQueue
 from ingest.endpoint import Endpoint
 from ingest.fetch import NULL
-from ingest.headwalk import HeaderReader, walk_back
-from ingest.headwindow import HeadHeader, HeadWindow, read_header
+from ingest.headwalk import HeaderReader, reader_of, walk_back
+from ingest.headwindow import HeadHeader, HeadWindow
 from ingest.newheads import subscribe_heads
 from ingest.proven import ProvenFetcher
 from ingest.providers import ProviderPool, Terms
@@ -81,8 +81,8 @@ class HeadFollower:
         boundary to the history lane). They are not published again.
     sink : Sink
         Where envelopes go.
-    read : Callable[[Json], HeadHeader]
-        Reads a header from JSON, and proves its hash where it can.
+    read : HeaderReader, optional
+        Reads a header from JSON, and proves its hash; as `fetcher.build` does, if not given.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class HeadFollower:
         chain_id: int,
         known: Iterable[HeadHeader],
         sink: Sink,
-        read: HeaderReader = read_header,
+        read: HeaderReader | None = None,
     ) -> None:
         self._pool: ProviderPool = fetcher.pool
         self._limits = fetcher.pool.limits
@@ -100,7 +100,7 @@ class HeadFollower:
         self._chain_id = chain_id
         self._window = HeadWindow(known)
         self._sink = sink
-        self._read = read
+        self._read = read or reader_of(fetcher.build)
         self._bodies = BodyQueue(fetcher, chain, self._window, sink)
         self._leader: Endpoint | None = None
         self._head: HeadHeader | None = None

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 import structlog
 
 from ingest.endpoint import Endpoint
 from ingest.fetch import BlockId, fetch_headers
-from ingest.headwindow import HeadHeader, HeadWindow
+from ingest.headwindow import HeadHeader, HeadWindow, read_header
 from ingest.providers import ProviderPool, Terms
+from ingest.publish import Build
 from schemas.errors_ingest import BlockNotServed
 
 log = structlog.get_logger(__name__)
 
 HeaderReader: TypeAlias = Callable[[bytes | msgspec.Raw], HeadHeader]
 """Reads a header from JSON and proves its hash where it can; raises an HR-22xx error."""
+
+
+@runtime_checkable
+class ReadsHeaders(Protocol):
+    """A `Build` that also reads headers, and proves their hashes as far as its level says."""
+
+    def read_header(self, header: bytes | msgspec.Raw) -> HeadHeader:
+        """Read and prove one header; raises an HR-22xx error."""
+        ...
+
+
+def reader_of(build: Build) -> HeaderReader:
+    """How headers are read beside blocks that `build` proves."""
+    return build.read_header if isinstance(build, ReadsHeaders) else read_header
 
 
 async def walk_back(

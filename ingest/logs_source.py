@@ -16,7 +16,8 @@ import msgspec
 from ingest.build import block_segment, log_segment
 from ingest.endpoint import Endpoint, ReceiptsBy
 from ingest.fetch import NULL, BlockId, BlockPayload, block_call, block_or_raise, block_text
-from ingest.prove import segment_name, source_version, wanted_block
+from ingest.headwindow import HeadHeader
+from ingest.prove import prove_header, segment_name, source_version, wanted_block
 from ingest.publish import Built
 from ingest.rpc import Outcome, RpcCall
 from ingest.verify_logs import LogFilter, verify_logs_only
@@ -217,6 +218,10 @@ class ProveLogs:
             block_segment(block_name, observed_at_ms, proven.columns),
             log_segment(log_name, observed_at_ms, proven.logs, proven.verdict),
         )
+
+    def read_header(self, header: bytes | msgspec.Raw) -> HeadHeader:
+        """Read and prove one header; see `ingest.prove.prove_header`."""
+        return prove_header(header, self.level)
 
     def content_version(self) -> str:
         """The content version of its segments: the filter is part of it."""

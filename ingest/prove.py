@@ -72,6 +72,10 @@ class ProveAndBuild:
             log_segment(log_name, observed_at_ms, proven.logs, proven.verdict),
         )
 
+    def read_header(self, header: bytes | msgspec.Raw) -> HeadHeader:
+        """Read and prove one header; see `prove_header`."""
+        return prove_header(header, self.level)
+
     def content_version(self) -> str:
         """The content version of its segments."""
         return source_version("receipts", self.level)
@@ -104,26 +108,26 @@ def prover(chain: ChainFacts, chain_id: int, level: Verification) -> ProveAndBui
     return ProveAndBuild(chain_id, reached, chain.withdrawals_in_header)
 
 
-@dataclass(frozen=True, slots=True)
-class ProveHeader:
-    """Reads a header from JSON and proves its hash; a `HeaderReader` for the head follower."""
+def prove_header(header: bytes | msgspec.Raw, level: Verification) -> HeadHeader:
+    """Read a header from JSON and prove its hash.
 
-    level: Verification
-    """Below `header` nothing is refused."""
+    Parameters
+    ----------
+    header : bytes or msgspec.Raw
+        From newHeads or eth_getBlockBy….
+    level : Verification
+        Below `header` nothing is refused.
 
-    def __call__(self, header: bytes | msgspec.Raw) -> HeadHeader:
-        """Read and prove one header.
-
-        Raises
-        ------
-        PayloadInvalid, HexMalformed, BlockHashMismatch, UnknownHeaderFields
-            It is no header, or not one with this hash.
-        """
-        found = read_header(header)
-        block = decode_block(header)
-        if block is not None:
-            check_headers([block], build_header_columns([block]), self.level)
-        return found
+    Raises
+    ------
+    PayloadInvalid, HexMalformed, BlockHashMismatch, UnknownHeaderFields
+        It is no header, or not one with this hash.
+    """
+    found = read_header(header)
+    block = decode_block(header) if level >= Verification.header else None
+    if block is not None:
+        check_headers([block], build_header_columns([block]), level)
+    return found
 
 
 def source_version(source: Source, level: Verification, **more: object) -> str:
