@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from schemas.errors_canon import SealMismatch
@@ -31,19 +33,27 @@ def test_clean_seal_copies_nothing(endpoint: Endpoint) -> None:
         assert read_state(reader) == before
         reader.execute("SYSTEM FLUSH LOGS")
         events = reader.execute(
-            "SELECT event_type, sum(ProfileEvents['WriteBufferFromFileDescriptorWriteBytes']), "
-            "count() FROM system.part_log WHERE database = %(database)s "
-            "AND endsWith(table, '_sealed') GROUP BY event_type",
+            "SELECT event_type, count(), sum(size_in_bytes), "
+            # Each part of one ALTER carries what the whole ALTER has written.
+            "sum(ProfileEvents['WriteBufferFromFileDescriptorWriteBytes'] / parts) FROM ("
+            "    SELECT *, count() OVER (PARTITION BY table, partition_id) AS parts"
+            "    FROM system.part_log WHERE database = %(database)s AND endsWith(table, '_sealed')"
+            ") GROUP BY event_type",
             {"database": endpoint.database},
         )
-        assert events, "the part log saw the seal"
-        assert {kind for kind, _, _ in events} == {"NewPart"}
-        inodes = reader.execute(
-            "SELECT count() FROM system.parts WHERE active AND database = %(database)s "
+        ((kind, parts, size_bytes, written_bytes),) = events
+        assert kind == "NewPart"
+        assert parts > 0
+        assert written_bytes <= 32 * parts, "no more than a marker file of 28 bytes a part"
+        assert size_bytes > 20 * written_bytes
+        paths = reader.execute(
+            "SELECT path FROM system.parts WHERE active AND database = %(database)s "
             "AND endsWith(table, '_sealed')",
             {"database": endpoint.database},
         )
-        assert inodes[0][0] > 0
+        links = [file.stat().st_nlink for (path,) in paths for file in Path(path).glob("*.bin")]
+        assert links, "columns are files"
+        assert min(links) > 1, "and these are the open table's own"
         rig.follow(chain.snapshot_from(None))
         rig.grow(3)
         rig.publisher.run_once()

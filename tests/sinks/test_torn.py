@@ -160,8 +160,8 @@ def test_reader_sees_only_legal_chains(
         kinds = Counter(type(chore).__name__ for chore in done)
         print(
             f"{sum(reader.heads.values())} reads of {len(reader.heads)} heads, {found[True]} "
-            f"reorgs shown in {len(rig.changes)} rows, {kinds['Folded']} folds, {kinds['Sealed']} seals, "
-            f"{zombie.loads} zombie loads"
+            f"reorgs shown in {len(rig.changes)} rows, {kinds['Folded']} folds, "
+            f"{kinds['Sealed']} seals, {zombie.loads} zombie loads"
         )
         assert min(found[True], kinds["Folded"], zombie.loads) >= reorgs // 10
         assert kinds["Sealed"] > 0
