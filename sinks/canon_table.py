@@ -100,6 +100,36 @@ def append_reorg(
     connection.insert_rows(f"{database}.reorgs", REORG_COLUMNS, [values])
 
 
+def has_reorg(connection: Connection, database: str, row: CanonRow) -> bool:
+    """Whether the reorg that a canon row applies is written.
+
+    Raises
+    ------
+    HeadraceError
+        One of HR-40xx.
+    """
+    found = connection.execute(
+        f"SELECT count() FROM {database}.reorgs "
+        "WHERE generation = %(generation)s AND seq = %(seq)s",
+        {"generation": row.generation, "seq": row.seq},
+    )
+    return bool(found[0][0])
+
+
+def forget_untold(connection: Connection, database: str, shown: CanonRow | None) -> None:
+    """Delete reorgs whose canon row was never written: their publisher was cut short in between.
+
+    Raises
+    ------
+    HeadraceError
+        One of HR-40xx.
+    """
+    key = {"generation": shown.generation if shown else 0, "seq": shown.seq if shown else 0}
+    where = "(generation, seq) > (%(generation)s, %(seq)s)"
+    if connection.execute(f"SELECT count() FROM {database}.reorgs WHERE {where}", key) != [(0,)]:
+        connection.execute(f"DELETE FROM {database}.reorgs WHERE {where}", key)
+
+
 def append_rewind(
     connection: Connection, database: str, rewound: Rewound, from_head: int, at: datetime, why: str
 ) -> None:

@@ -28,6 +28,8 @@ from sinks.canon_row import CanonRow, CanonSettings, Change, Missing
 from sinks.canon_table import (
     append_canon,
     append_reorg,
+    forget_untold,
+    has_reorg,
     newest_generation,
     read_canon,
     read_rewinds,
@@ -149,6 +151,7 @@ class Publisher:
             if self.generation <= newest:
                 raise StalePublisher(claimed=newest, database=self.database, ours=self.generation)
             shown = read_canon(self._connection, self.database)
+            forget_untold(self._connection, self.database, shown)
             rewinds = read_rewinds(self._connection, self.database)
             if rewinds and (shown is None or shown.generation < rewinds[-1].generation):
                 raise RewindUnfinished(to_block=rewinds[-1].to_block, database=self.database)
@@ -340,18 +343,20 @@ class Publisher:
     def _append(self, change: Change) -> None:
         """Write a row, again and again while ClickHouse does not answer."""
         until = time.monotonic() + self.settings.retry_seconds
-        pause = 0.05
+        pause, again = 0.05, False
         while True:
             at = datetime.fromtimestamp(self._clock(), UTC)
             try:
-                if change.reorg is not None:
+                if change.reorg is not None and not (
+                    again and has_reorg(self._connection, self.database, change.row)
+                ):
                     append_reorg(self._connection, self.database, change.row, change.reorg, at)
                 append_canon(self._connection, self.database, change.row, at)
                 break
             except Transient:
                 if time.monotonic() >= until or self._stopping.wait(pause):
                     raise
-                pause = min(2 * pause, 2.0)
+                pause, again = min(2 * pause, 2.0), True
         self._written_at = self._clock()
         with self._changed:
             self._shown = change.row

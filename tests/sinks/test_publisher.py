@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 from schemas.errors_canon import CoreLoadMissing, HeightNotReached, StalePublisher
 from schemas.segments import BlockRef
 from sinks.canon_row import CanonSettings
-from sinks.canon_table import read_canon
+from sinks.canon_table import append_reorg, read_canon
 from sinks.connection import Connection, Endpoint
 from sinks.publisher import PublisherSettings
 from tests.sinks.rig import Clock, Rig, prepare
 from tests.sinks.small_chain import STREAMS, SmallChain, problem_of, read_state
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def assert_shows(rig: Rig, connection: Connection, head: BlockRef) -> None:
@@ -76,6 +80,32 @@ def test_a_new_publisher_takes_up_and_a_stale_one_is_never_seen(endpoint: Endpoi
             stale.publisher._checked_at = 0.0
             with pytest.raises(StalePublisher):
                 stale.publisher.run_once()
+
+
+def test_a_reorg_that_was_never_shown_is_not_told(endpoint: Endpoint) -> None:
+    prepare(endpoint)
+    chain = SmallChain(5, 20)
+    sql = "SELECT generation, seq FROM reorgs ORDER BY ALL"
+    with Rig(endpoint, chain, 1) as rig, Connection(endpoint) as connection:
+        rig.claim()
+        rig.follow(chain.snapshot_from(None))
+        rig.write_history()
+        rig.grow(6)
+        rig.publisher.run_once()
+        rig.grow(2, back=3)
+        rig.publisher.run_once()
+        told = connection.execute(sql)
+        change = rig.changes[-1]
+        assert change.reorg is not None
+        assert told == [(change.row.generation, change.row.seq)]
+        never = replace(change.row, seq=change.row.seq + 1)
+        append_reorg(
+            connection, connection.value("SELECT currentDatabase()"), never, change.reorg, NOW
+        )
+        assert len(connection.execute(sql)) == 2
+        with Rig(endpoint, chain, 2) as fresh:
+            fresh.claim()
+            assert connection.execute(sql) == told
 
 
 def test_restart_at_every_point_of_a_run_changes_nothing(endpoint: Endpoint) -> None:
