@@ -70,7 +70,8 @@ def run_pipeline(settings: Settings, display: Display) -> int:
     try:
         return uvloop.run(_run(settings, display, layouts))
     except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
+        display.note("stopped at once; what the ledger holds is kept, and the next run goes on")
+        return int(ExitCode.interrupted)
 
 
 async def _run(settings: Settings, display: Display, layouts: Layouts) -> int:
