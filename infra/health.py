@@ -1,6 +1,10 @@
-"""An endpoint's health in, what the display shows of it out."""
+"""Health of endpoints and processes in, what the display shows of them out."""
 
 from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
 
 from infra.progress import ProviderProgress, ProviderState
 from ingest.endpoint import EndpointHealth
@@ -29,3 +33,15 @@ def provider_progress(health: EndpointHealth) -> ProviderProgress:
         head=health.head,
         note=note,
     )
+
+
+def memory_bytes(pids: Iterable[int]) -> int:
+    """Resident memory of some processes; 0 of those that are gone, and where there is no /proc."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    total = 0
+    for pid in pids:
+        try:
+            total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page
+        except (OSError, IndexError, ValueError):
+            continue
+    return total

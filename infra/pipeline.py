@@ -163,7 +163,15 @@ class Run:
             loop.call_soon_threadsafe(failed.set)
 
         stages.failures.listen(fail)
-        progress = RunProgress(self.source.facts.name, target, stages, ingest, self.pool, said)
+        progress = RunProgress(
+            self.source.facts.name,
+            target,
+            stages,
+            ingest,
+            self.pool,
+            said,
+            lambda: self.server.pid,
+        )
         progress.synthetic = await _is_synthetic(self.pool)
         shown = asyncio.create_task(self.display.watch(progress.snapshot))
         stages.start()

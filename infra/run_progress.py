@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable
 from datetime import datetime
 
-from infra.health import provider_progress
+from infra.health import memory_bytes, provider_progress
 from infra.ingest_run import IngestRun, Target
 from infra.progress import Phase, Progress, ReorgNotice, StageProgress
 from infra.stage_set import StageSet
@@ -24,10 +26,11 @@ class RunProgress:
         ingest: IngestRun,
         pool: ProviderPool,
         said: Preflight,
+        clickhouse_pid: Callable[[], int],
     ) -> None:
         self.phase: Phase = "starting"
         self.synthetic = False
-        self._chain, self._target = chain, target
+        self._chain, self._target, self._clickhouse_pid = chain, target, clickhouse_pid
         self._stages, self._ingest, self._pool, self._said = stages, ingest, pool, said
 
     def snapshot(self) -> Progress:
@@ -73,5 +76,6 @@ class RunProgress:
             reorg_count=self._stages.reorg_count,
             loads=self._stages.sink.loads,
             decode_failures=self._stages.sink.decode_failures,
+            memory_bytes=memory_bytes((os.getpid(), self._clickhouse_pid())),
             synthetic=self.synthetic,
         )
