@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from schemas.errors_canon import SealMismatch
 from schemas.tables import Table
 from sinks.canon import Canon
+from sinks.canon_table import forget_before
 from sinks.connection import Connection
 from sinks.ddl import CREATE_SETTINGS, OPEN, SEALED, EngineFamily, create_table
 from sinks.manifests import (
@@ -116,6 +117,7 @@ class Sealer:
         """
         loads = self._publisher.change(lambda canon: _freeze(canon, partition))
         try:
+            self._forget_former_seal(partition)
             manifest = self._manifest(partition, loads)
             copied = [
                 table.name
@@ -133,6 +135,17 @@ class Sealer:
         size = self._publisher.facts.partition_blocks
         first, last = partition * size, (partition + 1) * size - 1
         return summed(rows_of_loads(self._connection, self._database, loads, first, last))
+
+    def _forget_former_seal(self, partition: int) -> None:
+        """Canon rows from before a rewind may list the partition, with what it held then."""
+        shown = self._publisher.visible()
+        former = self._connection.value(
+            f"SELECT count() FROM {self._database}.canon WHERE has(sealed, %(partition)s)",
+            {"partition": partition},
+        )
+        if former and shown is not None:
+            key = (shown.generation, shown.seq)
+            forget_before(self._connection, self._database, key)
 
     def _seal_table(
         self, table: Table, partition: int, loads: frozenset[int], manifest: Manifest

@@ -294,6 +294,13 @@ class World:
             for partition in row.sealed:
                 visible += self.sealed[partition][stream]
             assert Counter(visible) == Counter(expected), f"{stream} up to {row.head.number}"
+        outside = any(
+            number < row.floor or number > row.head.number
+            for stream in STREAMS
+            for load in row.loads
+            for number, _ in self.open[stream].get(load, ())
+        )
+        assert row.straddling or not outside
         for mark in (row.safe, row.finalized):
             assert mark is None or (mark.number, mark.hash) in self.path(row.head, 0)
         assert len(set(row.loads)) == len(row.loads)

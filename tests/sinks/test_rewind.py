@@ -94,6 +94,10 @@ def test_history_of_the_cut_segment_replaces_what_was_kept_of_it(endpoint: Endpo
             assert problem_of(chain, state) == ""
             assert [sealed.partition for sealed in rig.sealer.run_once()] == [1]
             assert read_state(reader) == state
+            former = reader.execute(
+                "SELECT DISTINCT generation FROM canon WHERE has(sealed, toUInt64(1))"
+            )
+            assert former == [(rig.publisher.generation,)], "no row means the former seal"
 
 
 def test_twice_and_deeper(endpoint: Endpoint) -> None:
