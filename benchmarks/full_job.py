@@ -8,12 +8,13 @@ is served from memory by another process, whose cost is reported apart.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import Usage, measure, record
+from benchmarks.headrace_command import measure_headrace
+from benchmarks.measure import Usage, record
 from benchmarks.served import LOGS, TRANSACTIONS, archive_folder, read_truth, serve_archive
 from benchmarks.stored import compare, every_table
 
@@ -21,7 +22,6 @@ CPU_SECONDS_MAX = 25.0
 """Claimed per million logs."""
 PEAK_BYTES_MAX = 3 << 29
 """Claimed: 1.5 GiB."""
-HEADRACE = (sys.executable, "-m", "infra.cli")
 
 
 def figures_of(usage: Usage, logs: int, served_cpu_seconds: float) -> dict[str, Any]:
@@ -49,10 +49,8 @@ def run(blocks: int, folder: Path) -> dict[str, Any]:
         with serve_archive(folder, blocks) as served:
             asked = ["run", "--chain", "local", "--rpc", served.url, "--from", "0"]
             asked += ["--to", str(blocks), "--verify", "receipts", "--data", str(data)]
-            usage = measure([*HEADRACE, *asked])
+            usage = measure_headrace(asked)
             cost = served.cpu_seconds()
-        if usage.exit_code:
-            raise SystemExit(f"headrace run ended with exit code {usage.exit_code}")
         compared = compare(data, read_truth(folder), every_table())
     if compared.differences:
         raise SystemExit("the result is not the truth:\n" + "\n".join(compared.differences))
@@ -71,12 +69,12 @@ def run(blocks: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Measure and record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--blocks", type=int, default=10_000)
     parser.add_argument("--archive", type=Path, help="folder of the chain, made where missing")
-    given = parser.parse_args()
+    given = parser.parse_args(words)
     record("full_job", run(given.blocks, archive_folder(given.archive, given.blocks)))
 
 
