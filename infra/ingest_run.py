@@ -8,7 +8,8 @@ were not final, and history now covers them, it first asks whether they are stil
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -111,13 +112,14 @@ class IngestRun:
         """
         said = start
         while True:
-            finalized = said.finalized.number if said.finalized is not None else -1
-            end = self.history_end(finalized)
+            final = said.finalized
+            end = self.history_end(-1 if final is None else final.number)
             missing = list(self.missing(end))
             if not missing:
                 return said
             await self._reconcile(missing[0].from_block, end)
-            await self.fetch_segments(missing)
+            known = {} if final is None else {final.number: final.hash}
+            await self.fetch_segments(missing, known)
             self._sent_to = max(self._sent_to, end)
             said = await preflight(self._pool, self._facts, receipts=False)
 
@@ -137,16 +139,29 @@ class IngestRun:
             if start > self._sent_to and not (start in settled and last in settled):
                 yield SegmentRange(start, last)
 
-    async def fetch_segments(self, missing: list[SegmentRange]) -> None:
-        """Fetch segments and put their envelopes into the sink, in order."""
+    async def fetch_segments(
+        self, missing: list[SegmentRange], known_hashes: Mapping[int, bytes]
+    ) -> None:
+        """Fetch segments and put their envelopes into the sink, in order.
+
+        Parameters
+        ----------
+        missing
+            Grid segments, ascending.
+        known_hashes
+            Hashes that blocks of them must have, by height.
+        """
         level = self._source.settings.verify_history
         fetcher = self._source.fetcher(self._pool, level)
-        backfill = Backfill(self._pool, receipts_source(fetcher), progress=self.history)
+        backfill = Backfill(
+            self._pool, receipts_source(fetcher), known_hashes, progress=self.history
+        )
         self.history_to = max(self.history_to, missing[-1].to_block)
         log.info("history_started", from_block=missing[0].from_block, to_block=self.history_to)
-        async for built in backfill.run(missing):
-            for envelope in segment_envelopes(built, self._facts.segment_blocks):
-                await self._sink.put(envelope)
+        async with contextlib.aclosing(backfill.run(missing)) as segments:
+            async for built in segments:
+                for envelope in segment_envelopes(built, self._facts.segment_blocks):
+                    await self._sink.put(envelope)
 
     async def refetch(self, missing: Missing) -> None:
         """Fetch a segment whose load does not count, by name, once more."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ingest.endpoint import Endpoint
@@ -84,7 +84,7 @@ class Backfill:
     _guess_bytes: int = SEGMENT_BYTES_GUESS
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def run(self, missing: Iterable[SegmentRange]) -> AsyncIterator[Built]:
+    async def run(self, missing: Iterable[SegmentRange]) -> AsyncGenerator[Built, None]:
         """Fetch `missing` and yield it in the order given.
 
         Parameters
