@@ -54,7 +54,21 @@ class ReplayNode:
         if method == "eth_getBlockReceipts":
             found = self._find(params[0])
             return reply | {"result": None if found is None else found["receipts"]}
+        if method == "eth_getLogs":
+            return reply | {"result": list(self._logs(params[0]))}
         return reply | {"error": NOT_FOUND}
+
+    def _logs(self, wanted: Any) -> Iterator[Any]:
+        """The logs of some contracts, as far as the receipts are known."""
+        if "blockHash" in wanted:
+            blocks = [self._by_hash[wanted["blockHash"]]]
+        else:
+            first, last = int(wanted["fromBlock"], 16), int(wanted["toBlock"], 16)
+            blocks = [self._by_number[number] for number in range(first, last + 1)]
+        addresses = {address.lower() for address in wanted["address"]}
+        for one in blocks:
+            for receipt in one["receipts"] or ():
+                yield from (log for log in receipt["logs"] if log["address"] in addresses)
 
     def _find(self, wanted: Any) -> Any:
         tags = {"latest": self.head, "safe": self.finalized, "finalized": self.finalized}

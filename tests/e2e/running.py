@@ -45,15 +45,23 @@ class Headrace:
         The endpoints.
     settings
         More lines of the settings file.
+    grid
+        Blocks of a segment and of a partition.
     """
 
-    def __init__(self, folder: Path, urls: Sequence[str], settings: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        urls: Sequence[str],
+        settings: str = "",
+        grid: tuple[int, int] = (SEGMENT_BLOCKS, PARTITION_BLOCKS),
+    ) -> None:
         self.data = folder / "data"
         self.config = folder / "headrace.toml"
         self.log = folder / "run.log"
         self.urls = list(urls)
         self.config.write_text(
-            f"segment_blocks = {SEGMENT_BLOCKS}\npartition_blocks = {PARTITION_BLOCKS}\n{settings}"
+            f"segment_blocks = {grid[0]}\npartition_blocks = {grid[1]}\n{settings}"
         )
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:

@@ -12,15 +12,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+import rlp
+
 from infra.clickhouse.server import find_running
 from infra.exit_codes import ExitCode
+from ingest.keccak import keccak
 from schemas.errors import HeadraceError
 from schemas.tables import Table
 from sinks.connection import Connection
 from tests.e2e.replay_node import ReplayNode, read_blocks, serve_replay
 from tests.e2e.running import PATIENCE_SECONDS, Headrace, numbers, tables, until
+from tests.ingest.consensus import block_json
 from tests.stored_truth import stored_rows
 
+CHAIN_ID = 3_503_995_874_084_926
+"""Of the execution-apis chain."""
 FIRST, FORK = 30_000_000, 30_000_010
 KINDS = {
     "erc20": ("erc20_transfers", {"from": "from_address", "to": "to_address"}),
@@ -176,3 +183,105 @@ def test_real_blocks_and_their_fork(chaindata: Path, tmp_path: Path) -> None:
             check(connection, fork, folder)
             assert numbers(connection, "SELECT depth_blocks FROM reorgs") == [6]
             assert numbers(connection, "SELECT ancestor_number FROM reorgs") == [FORK - 1]
+
+
+def execution_chain(folder: Path) -> list[Any]:
+    """The execution-apis chain from genesis on; `receipts` is None where the folder has none.
+
+    Its blocks are RLP, without senders; those come from the receipts where there are any.
+    """
+    raw = (folder / "chain.rlp").read_bytes()
+    blocks = [_result(folder / "eth_getBlockByNumber" / "get-genesis.io")]
+    while raw:
+        decoded, _, size = rlp.codec.consume_item(raw, 0)
+        blocks.append(block_json(decoded))
+        raw = raw[size:]
+    receipts: dict[int, list[Any]] = {
+        at: [] for at, block in enumerate(blocks) if not block["transactions"]
+    }
+    receipts[1] = _result(folder / "eth_getBlockReceipts" / "get-block-receipts-n.io")
+    receipts[len(blocks) - 1] = _result(
+        folder / "eth_getBlockReceipts" / "get-block-receipts-latest.io"
+    )
+    for number, found in receipts.items():
+        for transaction, receipt in zip(blocks[number]["transactions"], found, strict=True):
+            transaction["from"] = receipt["from"]
+    return [{"block": block, "receipts": receipts.get(at)} for at, block in enumerate(blocks)]
+
+
+def _result(path: Path) -> Any:
+    """The answer of a request and response pair."""
+    ((_, response),) = _pairs(path)
+    return response["result"]
+
+
+def _pairs(path: Path) -> list[tuple[Any, Any]]:
+    """The pairs of one file."""
+    lines = [line for line in path.read_text().splitlines() if line[:3] in (">> ", "<< ")]
+    said = [json.loads(line[3:]) for line in lines]
+    return list(zip(said[::2], said[1::2], strict=True))
+
+
+def absent_address(blocks: Sequence[Any]) -> str:
+    """An address that no block's bloom has."""
+    blooms = [int(one["block"]["logsBloom"], 16) for one in blocks]
+    for number in range(1 << 16):
+        address = number.to_bytes(20, "big")
+        digest = keccak(address)
+        bits = [int.from_bytes(digest[at : at + 2], "big") & 2047 for at in (0, 2, 4)]
+        if not any(all(bloom >> bit & 1 for bit in bits) for bloom in blooms):
+            return f"0x{address.hex()}"
+    raise AssertionError("every address may be in a bloom")
+
+
+@pytest.mark.parametrize("number", [1, 54])
+def test_execution_apis_blocks_with_receipts(chaindata: Path, tmp_path: Path, number: int) -> None:
+    """The two blocks with transactions whose receipts the folder has, fully proven.
+
+    The chain's other blocks have transactions without receipts: what they hold cannot be indexed
+    by the default source. See the next test for their headers.
+    """
+    blocks = execution_chain(chaindata / "execution-apis")
+    node = ReplayNode(CHAIN_ID, blocks, finalized=54)
+    with serve_replay(node) as url:
+        headrace = Headrace(tmp_path, [url], grid=(1, 20))
+        words = ("--from", str(number), "--to", str(number), "--verify", "full")
+        headrace.run(*words)
+        with headrace.stored() as connection:
+            one = blocks[number]
+            shown = connection.execute("SELECT block_hash, verification FROM blocks", as_bytes=True)
+            assert shown == [(value_of(one["block"]["hash"]), "full")]
+            declared = {table.name: table for table in tables()}
+            assert {
+                key: row["address"]
+                for key, row in stored_rows(connection, declared["logs"]).items()
+            } == {key: row[2] for key, row in log_rows([one]).items()}
+            assert connection.execute("SELECT count(), sum(gas_used) FROM transactions") == [
+                (
+                    len(one["receipts"]),
+                    sum(int(receipt["gasUsed"], 16) for receipt in one["receipts"]),
+                )
+            ]
+
+
+def test_execution_apis_headers_of_every_fork(chaindata: Path, tmp_path: Path) -> None:
+    """Every header from genesis to BPO2, by the source `logs` for a contract without any.
+
+    That there are none is proven by each block's bloom.
+    """
+    blocks = execution_chain(chaindata / "execution-apis")
+    settings = f'source = "logs"\n[logs]\naddresses = ["{absent_address(blocks)}"]\n'
+    node = ReplayNode(CHAIN_ID, blocks, finalized=47)
+    with serve_replay(node) as url:
+        headrace = Headrace(tmp_path, [url], settings)
+        headrace.run("--from", "0", "--to", "54")
+        with headrace.stored() as connection:
+            shown = connection.execute(
+                "SELECT block_hash, toUnixTimestamp(block_time) FROM blocks ORDER BY block_number",
+                as_bytes=True,
+            )
+            assert shown == [
+                (value_of(one["block"]["hash"]), int(one["block"]["timestamp"], 16))
+                for one in blocks
+            ]
+            assert connection.execute("SELECT count() FROM logs") == [(0,)]
