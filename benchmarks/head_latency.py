@@ -1,10 +1,10 @@
 """How long after the node has a block can all its rows be queried, at one block a second.
 
 The claim: at most 500 ms at the median and 2 s at the 99th percentile, with 30 transactions and
-100 logs a block, proven in full. Time begins when the node could first answer for the block; it
-ends when a query that reads `blocks`, `logs` and `erc20_transfers` has returned the block from all
-three. When the node's process told of it, when the canon row that shows it was stamped, and the
-poll's own time are within. At the end every table is compared with the node's truth.
+100 logs a block, proven in full. Time begins when the node could first answer for the block, which
+it also tells over a WebSocket; it ends when a query that reads `blocks`, `logs` and
+`erc20_transfers` has returned the block from all three. That is looked for every 50 ms, so up to
+so much is the benchmark's own. At the end every table is compared with the node's truth.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PAST_BLOCKS = 100
 """Blocks that are there before the run begins."""
 WARM_BLOCKS = 10
 """Live blocks that are not counted: connections open, modules load."""
-POLL_SECONDS = 0.01
+POLL_SECONDS = 0.05
 START_SECONDS_MAX = 60.0
 CHAIN = "local"
 
@@ -124,8 +124,10 @@ def run(blocks: int) -> dict[str, Any]:
         tempfile.TemporaryDirectory(prefix="headrace-head-latency-") as scratch,
         serve_in_thread(chain) as serving,
     ):
-        data = Path(scratch) / "data"
-        words = ["run", "--chain", CHAIN, "--rpc", serving.http_urls[0], "--from", "0"]
+        data, config = Path(scratch) / "data", Path(scratch) / "headrace.toml"
+        urls = f'url = "{serving.http_urls[0]}"\nwebsocket_url = "{serving.ws_urls[0]}"\n'
+        config.write_text(f"[[rpc]]\n{urls}")
+        words = ["run", "--config", str(config), "--chain", CHAIN, "--from", "0"]
         process = subprocess.Popen([*HEADRACE, *words, "--data", str(data)], env=headrace_env())
         started = time.perf_counter()
         sampler, watch = Sampler(process.pid), Watch(data)
@@ -156,6 +158,7 @@ def run(blocks: int) -> dict[str, Any]:
         "queryable_ms": queryable,
         "canon_stamped_ms": _percentiles(stamped),
         "cpu_seconds_of_the_whole_run": usage.cpu_seconds_by_command,
+        "clickhouse_cpu_seconds_by_thread": usage.cpu_seconds_by_thread,
         "peak_bytes": usage.peak_bytes,
     }
     held = queryable["p50"] <= P50_MS_MAX and queryable["p99"] <= P99_MS_MAX
