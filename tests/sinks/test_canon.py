@@ -589,3 +589,49 @@ def test_snapshot_above_a_tip_that_is_not_final_does_not_build_on_it() -> None:
     everywhere(canon, 50, 5, ref(9), "history")
     row = shown(canon.step(20_000))
     assert (row.head, row.loads) == (ref(14), (10, 11, 12, 40, 41, 42, 50, 51, 52))
+
+
+def test_load_that_is_half_on_the_fork_goes_whole_and_comes_again() -> None:
+    canon = canon_at(ref(4), ref(5), ref(6))
+    everywhere(canon, 10, 0, ref(4), "history")
+    everywhere(canon, 30, 6, ref(6, "b"))
+    for offset, stream in enumerate(STREAMS):
+        both = [ledger(stream, 20 + offset, 5, ref(5)), ledger(stream, 20 + offset, 6, ref(6))]
+        canon.add(both)
+    assert shown(canon.step(0)).head == ref(6)
+    update = ForkUpdate(1, ref(6, "b"), None, ref(4), (ref(6),), (ref(6, "b"),), 0)
+    assert canon.apply_fork(update, 0)
+    assert canon.step(0) is None
+    assert canon.step(60_000) is None, "block 5 is canonical: the height does not go back below it"
+    asked = canon.take_missing(0)
+    assert {(lost.stream, lost.from_block, lost.to_block) for lost in asked} == {
+        (stream, 5, 5) for stream in STREAMS
+    }
+    everywhere(canon, 40, 5, ref(5))
+    row = shown(canon.step(0))
+    assert (row.head, row.loads) == (ref(6, "b"), (10, 11, 12, 30, 31, 32, 40, 41, 42))
+
+
+def test_history_of_another_branch_does_not_replace_head_blocks() -> None:
+    blocks = tuple(ref(number) for number in range(5, 10))
+    canon = canon_at(ref(4), *blocks)
+    everywhere(canon, 10, 0, ref(4), "history")
+    for block in blocks:
+        everywhere(canon, block.number * 10, block.number, block)
+    before = shown(canon.step(0))
+    everywhere(canon, 200, 5, ref(9, "other"), "history")
+    assert canon.step(60_000) is None
+    everywhere(canon, 300, 5, ref(9), "history")
+    row = shown(canon.step(0))
+    assert (row.head, row.loads) == (before.head, (10, 11, 12, 300, 301, 302))
+
+
+def test_history_counts_only_where_all_streams_end_in_the_same_block() -> None:
+    canon = Canon(FACTS, VERSIONS, 0, 1)
+    canon.add([ledger("blocks", 1, 0, ref(4, "liar"), "history")])
+    canon.add([ledger("logs", 2, 0, ref(4), "history")])
+    canon.add([ledger("events", 3, 0, ref(4), "history")])
+    assert canon.step(0) is None
+    canon.add([ledger("blocks", 4, 0, ref(4), "history")])
+    row = shown(canon.step(0))
+    assert (row.head, row.finalized, row.loads) == (ref(4), ref(4), (2, 3, 4))
