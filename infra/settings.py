@@ -43,7 +43,7 @@ class PipelineLimits:
     """Rows of one load of history, over all its tables."""
     batch_bytes_max: int = 32 * 1024 * 1024
     """Bytes of one load of history, as columns in memory."""
-    batch_seconds_max: float = 2.0
+    batch_seconds_max: float = 5.0
     """How long a segment of history waits for others of its load."""
     drain_seconds_max: float = 60.0
     """How long Ctrl-C waits for what is under way before it gives up."""

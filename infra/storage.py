@@ -14,7 +14,7 @@ from processors.decode import event_version
 from schemas.errors_infra import SettingsOfOtherContent
 from schemas.segments import SegmentName
 from schemas.tables import CORE_STREAMS, CORE_TABLES, Table
-from sinks.batcher import Batcher, BatchLimits
+from sinks.batcher import Batcher
 from sinks.canon_row import Change, Missing
 from sinks.canon_table import read_canon, read_rewinds
 from sinks.connection import Connection
@@ -102,11 +102,7 @@ class Storage:
 
     def batcher(self) -> Batcher[Arrival]:
         """What groups segments into loads."""
-        limits = BatchLimits(
-            bytes_max=self._limits.batch_bytes_max,
-            age_seconds_max=self._limits.batch_seconds_max,
-        )
-        return Batcher(self.facts.partition_blocks, limits)
+        return Batcher(self.facts.partition_blocks, self._limits.batch)
 
     def durable(self, sealed: Sequence[int]) -> set[SegmentName]:
         """Names of the segments of open partitions whose loads may count."""
