@@ -114,7 +114,8 @@ def advance(
     -------
     tuple[ForkState, list[Event]]
         The state after it, and ``Applied`` (chain, then finality), ``Finalized``, ``NeedBlock``
-        for what is missing, in this order; or ``Halt`` alone. A halted state answers everything with its Halt.
+        for what is missing, in this order; or ``Halt`` alone. A halted state answers everything
+        with its Halt.
     """
     if state.halted is not None:
         return state, [state.halted]
