@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from infra.attached import attached, chain_of
 from infra.audit_checks import Invariant, chain_invariants, identity_invariants
+from infra.audit_events import Read, check_events, same_layouts
 from infra.audit_manifests import check_manifests
 from infra.contracts import declare_contracts
 from infra.display import Display
@@ -15,24 +16,31 @@ from infra.settings import Settings
 from infra.stored_columns import read_columns
 from infra.terminal import counted, show_table
 from ingest.reprove import StoredRange, verify_stored
-from processors.abi import build_layouts
+from processors.abi import Layouts, build_layouts
 from schemas.chains import load_chains
 from schemas.columns import ColumnBlock
-from schemas.errors_settings import DataMissing, RangeInvalid
+from schemas.errors_settings import DataMissing, RangeInvalid, RangeNotVisible
 from schemas.tables import BLOCKS, CORE_TABLES, LOGS, TRANSACTION_TABLE, WITHDRAWALS, Table
 from sinks.canon_row import CanonRow
 from sinks.canon_table import read_canon
 from sinks.connection import Connection
 
-PROVE_BLOCKS = 500
+PART_BLOCKS = 500
 """Blocks that are read back and proven at a time."""
 FINDINGS_MAX = 20
 """Findings of one invariant that are shown."""
 NOT_CHECKED = (
     ("I7", "supply and balances agree with the tokens' own answers: needs balances, not kept yet"),
-    ("I8", "aggregates equal what their rows give: there are no aggregates yet"),
+    ("I8", "aggregates equal what their rows give: of those there are only the events yet"),
     ("I9", "committed offsets are durable: embedded runs have no offsets, the ledger is the truth"),
     ("I11", "the result equals a fault-free run's: the tests compare it, an audit cannot"),
+)
+OTHER_LAYOUTS = (
+    "I8",
+    (
+        "decoded events are what the logs decode to: other contracts are declared than when they "
+        "were decoded, or the decoder has changed; name the settings of the run with --config"
+    ),
 )
 
 
@@ -72,7 +80,9 @@ def run_audit(
     DataMissing
         Nothing is visible.
     RangeInvalid
-        The bounds do not meet the visible range.
+        The first is above the last.
+    RangeNotVisible
+        They are not within the visible range.
     """
     chain = chain_of(settings.data_dir)
     layouts = build_layouts(declare_contracts(settings))
@@ -85,20 +95,23 @@ def run_audit(
             raise DataMissing(path=str(settings.data_dir), reason="No block is visible in it yet")
         first = row.floor if from_block is None else from_block
         last = row.head.number if to_block is None else to_block
+        if from_block is not None and to_block is not None and first > last:
+            raise RangeInvalid(from_block=first, to_block=last)
         if not row.floor <= first <= last <= row.head.number:
-            raise RangeInvalid(
-                from_block=first, to_block=f"{last}; {row.floor} to {row.head.number} is visible"
+            raise RangeNotVisible(
+                from_block=min(first, last),
+                to_block=max(first, last),
+                floor=row.floor,
+                head=row.head.number,
             )
-        audit = Audit(connection, chain, _present(connection, (*CORE_TABLES, *layouts.tables)))
+        audit = Audit(connection, chain, layouts)
         findings = []
         for finding in audit.run(row, first, last):
             findings.append(finding)
             if not display.terminal.json:
-                display.note(
-                    f"{finding.code} {'ok    ' if not finding.broken else 'BROKEN'} "
-                    f"{finding.statement}"
-                )
-    _show(display, findings, first, last)
+                verdict = "BROKEN" if finding.broken else "ok"
+                display.note(f"{finding.code:<5} {verdict:<6} {finding.statement}")
+    _show(display, findings, audit.not_checked, first, last)
     return int(ExitCode.failed if any(finding.broken for finding in findings) else ExitCode.ok)
 
 
@@ -111,13 +124,16 @@ class Audit:
         Its default database is the chain's.
     database
         The chain's database.
-    tables
-        The tables to check.
+    layouts
+        Of the events whose tables are checked, beside the core tables.
     """
 
-    def __init__(self, connection: Connection, database: str, tables: Sequence[Table]) -> None:
-        self._connection, self._database, self._tables = connection, database, tables
+    def __init__(self, connection: Connection, database: str, layouts: Layouts) -> None:
+        self._connection, self._database, self._layouts = connection, database, layouts
+        self._tables = _present(connection, (*CORE_TABLES, *layouts.tables))
         self._facts = load_chains()[database]
+        self.not_checked = list(NOT_CHECKED)
+        """(invariant, why) of what the audit leaves out."""
 
     def run(self, row: CanonRow, first: int, last: int) -> Iterator[Finding]:
         """Check one invariant after the other, all as of one canon row.
@@ -137,18 +153,31 @@ class Audit:
                 yield Finding(code, statement, tuple(broken[:FINDINGS_MAX]))
         if not any(broken for (code, _), broken in merged.items() if code == "I6"):
             many = len(self._tables)
-            held = f"no row is visible twice, or without its block, in {many} tables"
+            held = f"no row is visible twice, or without its block and time, in {many} tables"
             yield Finding("I6", held, ())
         yield Finding(
             "I2/I3",
             "header hashes and roots, computed again from the stored columns, are the stored ones",
-            tuple(self._prove(row, first, last)),
+            tuple(self._in_parts(self._prove, row, first, last)),
         )
+        if same_layouts(self._connection, self._layouts):
+            yield Finding(
+                "I8",
+                "decoded events are what the stored logs decode to",
+                tuple(self._in_parts(self._decode, row, first, last)),
+            )
+        else:
+            self.not_checked.append(OTHER_LAYOUTS)
         yield Finding(
             "I10",
             "every visible load and sealed partition holds the rows that its manifest says",
-            tuple(check_manifests(self._connection, self._database, self._tables, row)),
+            tuple(self._manifests(row)),
         )
+
+    def _manifests(self, row: CanonRow) -> Iterator[tuple[int, str]]:
+        # Of now: what an older row names in T_open is dropped some time after a seal.
+        now = read_canon(self._connection, self._database) or row
+        return check_manifests(self._connection, self._database, self._tables, now)
 
     def _query(
         self, check: Invariant, row: CanonRow, first: int, last: int
@@ -157,11 +186,17 @@ class Audit:
         rows = self._connection.execute(sql, settings=as_of(row))
         return [(int(number), str(what)) for number, what in rows]
 
-    def _prove(self, row: CanonRow, first: int, last: int) -> Iterator[tuple[int, str]]:
-        """Read blocks back and prove them again, a part after the other."""
+    def _in_parts(
+        self,
+        check: Callable[[Read], Iterable[tuple[int, str]]],
+        row: CanonRow,
+        first: int,
+        last: int,
+    ) -> Iterator[tuple[int, str]]:
+        """What a check finds that reads rows back, a part of the range after the other."""
         found = 0
-        for start in range(first, last + 1, PROVE_BLOCKS):
-            bounds = {"first": start, "last": min(start + PROVE_BLOCKS - 1, last)}
+        for start in range(first, last + 1, PART_BLOCKS):
+            bounds = {"first": start, "last": min(start + PART_BLOCKS - 1, last)}
 
             def read(table: Table, bounds: dict[str, int] = bounds) -> ColumnBlock:
                 return read_columns(
@@ -172,17 +207,24 @@ class Audit:
                     settings=as_of(row),
                 )
 
-            stored = StoredRange(
-                read(BLOCKS),
-                read(TRANSACTION_TABLE),
-                read(LOGS),
-                read(WITHDRAWALS) if self._facts.withdrawals_in_header else None,
-            )
-            for violation in verify_stored(stored):
-                yield violation.block_number, f"0x{violation.block_hash.hex()}: {violation.what}"
+            for finding in check(read):
+                yield finding
                 found += 1
                 if found >= FINDINGS_MAX:
                     return
+
+    def _prove(self, read: Read) -> Iterator[tuple[int, str]]:
+        stored = StoredRange(
+            read(BLOCKS),
+            read(TRANSACTION_TABLE),
+            read(LOGS),
+            read(WITHDRAWALS) if self._facts.withdrawals_in_header else None,
+        )
+        for violation in verify_stored(stored):
+            yield violation.block_number, f"0x{violation.block_hash.hex()}: {violation.what}"
+
+    def _decode(self, read: Read) -> Iterator[tuple[int, str]]:
+        return check_events(read, self._layouts)
 
 
 def as_of(row: CanonRow) -> dict[str, object]:
@@ -197,7 +239,13 @@ def _present(connection: Connection, tables: Sequence[Table]) -> list[Table]:
     return [table for table in tables if table.name in names]
 
 
-def _show(display: Display, findings: Sequence[Finding], first: int, last: int) -> None:
+def _show(
+    display: Display,
+    findings: Sequence[Finding],
+    not_checked: Sequence[tuple[str, str]],
+    first: int,
+    last: int,
+) -> None:
     terminal = display.terminal
     if terminal.json:
         terminal.write_json(
@@ -213,14 +261,14 @@ def _show(display: Display, findings: Sequence[Finding], first: int, last: int) 
                     }
                     for finding in findings
                 ],
-                "not_checked": [{"code": code, "why": why} for code, why in NOT_CHECKED],
+                "not_checked": [{"code": code, "why": why} for code, why in not_checked],
             }
         )
         return
     rows = [(f.code, number, what) for f in findings for number, what in f.broken]
     if rows:
         show_table(terminal, "what breaks an invariant", ("invariant", "block", "what"), rows)
-    for code, why in NOT_CHECKED:
+    for code, why in not_checked:
         display.note(f"{code} not checked: {why}", "dim")
     blocks = last - first + 1
     broken = len({row[0] for row in rows})

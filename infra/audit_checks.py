@@ -91,7 +91,7 @@ def chain_invariants() -> tuple[Invariant, ...]:
 
 
 def identity_invariants(tables: Iterable[Table]) -> tuple[Invariant, ...]:
-    """I6: no identity is visible twice; and every row belongs to a visible block."""
+    """I6: no identity is visible twice; every row belongs to a visible block, with its time."""
     found = []
     for table in tables:
         identity = ", ".join(table.identity)
@@ -109,10 +109,11 @@ def identity_invariants(tables: Iterable[Table]) -> tuple[Invariant, ...]:
                 Invariant(
                     "I6",
                     f"every row of {table.name} is of a visible block",
-                    f"SELECT DISTINCT block_number, concat('block 0x', lower(hex(block_hash)), "
-                    f"' is not visible') FROM {table.name} WHERE {_BETWEEN} AND "
-                    f"(block_number, block_hash) NOT IN "
-                    f"(SELECT block_number, block_hash FROM blocks WHERE {_BETWEEN}) LIMIT 20",
+                    f"SELECT DISTINCT block_number, concat('no block 0x', lower(hex(block_hash)), "
+                    f"' of ', toString(block_time), ' is visible') FROM {table.name} "
+                    f"WHERE {_BETWEEN} AND (block_number, block_hash, block_time) NOT IN "
+                    f"(SELECT block_number, block_hash, block_time FROM blocks WHERE {_BETWEEN}) "
+                    "LIMIT 20",
                 )
             )
     return tuple(found)

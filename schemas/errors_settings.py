@@ -68,6 +68,15 @@ class RangeInvalid(Permanent):
     fix = "Swap the two, or raise --to."
 
 
+class RangeNotVisible(Permanent):
+    """The range that is to be checked lies outside of what is visible."""
+
+    code = "HR-1032"
+    what = "blocks {from_block} to {to_block} are not all visible"
+    why = "Blocks {floor} to {head} are."
+    fix = "Choose --from and --to within them, or leave both out."
+
+
 class AbiUnreadable(Permanent):
     """The ABI file of a contract cannot be read."""
 
