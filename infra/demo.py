@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.status import Status
+
 from infra.clickhouse.server import RunningServer, find_running
 from infra.demo_run import RunBeside
 from infra.devchain import Budget, Chain, Fault, Spec, serve_in_thread
@@ -125,7 +127,8 @@ class Tour:
         self._display.note(f"   headrace run --rpc {' --rpc '.join(self._node.http_urls)}")
         head = self._chain.head.header.number
         began = time.monotonic()
-        self._run.wait_for(lambda seen: _visible(seen) >= head, WAIT_SECONDS, "the backfill")
+        with self._busy("proving, decoding and loading blocks …"):
+            self._run.wait_for(lambda seen: _visible(seen) >= head, WAIT_SECONDS, "the backfill")
         seconds = time.monotonic() - began
         logs = sum(block.log_count for block in self._chain.blocks())
         self._display.note(
@@ -166,8 +169,8 @@ class Tour:
     def show_liar(self) -> None:
         """Let one endpoint alter logs; nothing of it is published."""
         self._say("4. A lying provider: one endpoint alters logs, nothing of it is published")
-        self._node.set_fault(Fault("hang", delay_seconds=0.2), 0)
-        self._node.set_fault(Fault("hang", delay_seconds=0.2), 1)
+        self._node.set_fault(Fault("delay", delay_seconds=0.2), 0)
+        self._node.set_fault(Fault("delay", delay_seconds=0.2), 1)
         self._node.set_fault(Fault("alter_logs"), LIAR)
         self._node.set_interval(BLOCK_SECONDS)
         seen = self._run.wait_for(_has_quarantined, WAIT_SECONDS, "the liar")
@@ -190,14 +193,21 @@ class Tour:
             f":{self._server.http_port} (HTTP), user analyst, database local"
         )
         with contextlib.suppress(KeyboardInterrupt):
-            while True:
-                time.sleep(1.0)
-                seen = self._run.snapshot
-                self._display.terminal.out.print(
-                    f"   head {seen.get('head_block')}, queryable to {seen.get('visible_block')}, "
-                    f"{seen.get('reorg_count')} reorg(s)   ",
-                    end="\r" if self._display.terminal.live else "\n",
-                )
+            with self._busy("") as moving:
+                while not self._run.ended:
+                    time.sleep(1.0)
+                    seen = self._run.snapshot
+                    if isinstance(moving, Status):
+                        moving.update(
+                            f"head {seen.get('head_block')}, queryable to "
+                            f"{seen.get('visible_block')}, {seen.get('reorg_count')} reorg(s)"
+                        )
+            raise DemoRunEnded(what="the run", said=self._run.said)
+
+    def _busy(self, text: str) -> contextlib.AbstractContextManager[Status | None]:
+        """Something that moves while a person waits."""
+        terminal = self._display.terminal
+        return terminal.out.status(text) if terminal.live else contextlib.nullcontext()
 
     def _say(self, text: str) -> None:
         self._display.note(f"\n{text}", "bold cyan")
@@ -206,6 +216,10 @@ class Tour:
         assert self._connection is not None
         rows, columns = self._connection.execute_with_types(sql)
         names: Sequence[str] = [name for name, _ in columns]
+        if self._display.terminal.json:
+            found = [dict(zip(names, row, strict=True)) for row in rows]
+            self._display.terminal.write_json({"title": title, "rows": found})
+            return
         self._display.note("")
         show_table(self._display.terminal, title, names, rows)
 

@@ -72,6 +72,16 @@ class RunBeside:
         """The newest snapshot: the fields of `infra.progress.Progress`."""
         return self._snapshot
 
+    @property
+    def ended(self) -> bool:
+        """Whether the run has ended by itself."""
+        return self._ended
+
+    @property
+    def said(self) -> str:
+        """The last lines that it said."""
+        return "\n".join(self._said) or "nothing"
+
     def wait_for(
         self, reached: Callable[[dict[str, Any]], bool], seconds: float, what: str
     ) -> dict[str, Any]:
@@ -88,7 +98,7 @@ class RunBeside:
             )
             if self._snapshot and reached(self._snapshot):
                 return self._snapshot
-        raise DemoRunEnded(what=what, said="\n".join(self._said) or "nothing")
+        raise DemoRunEnded(what=what, said=self.said)
 
     def _read_snapshots(self) -> None:
         assert self._process is not None

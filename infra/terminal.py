@@ -133,7 +133,9 @@ def show_table(
         for row in (list(columns), *cells):
             terminal.write_line("\t".join(row))
         return
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
+    # Not the table's own title: that is wrapped to the width of the columns.
+    terminal.out.print(Text(title, style="bold"))
+    table = Table(box=None, pad_edge=False)
     for name in columns:
         table.add_column(name, justify="right" if name in right else "left", style=None)
     for row in cells:
