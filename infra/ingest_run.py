@@ -28,6 +28,8 @@ from ingest.providers import ProviderPool, Terms
 from ingest.publish import Sink, segment_envelopes
 from processors.fork import ForkState
 from processors.reorg import from_blocks, snapshot
+from schemas.errors import Transient
+from schemas.errors_canon import ReorgBelowFinalized
 from schemas.errors_infra import ForkUnknown
 from schemas.segments import BlockRef, ForkUpdate
 from sinks.canon_row import CanonRow, Missing
@@ -195,7 +197,7 @@ class IngestRun:
         if not chain:
             return
         if row.finalized is not None and chain[0] != row.finalized:
-            raise ForkUnknown(number=settled, to_block=max(settled - 1, row.floor))
+            raise ForkUnknown(number=settled, to_block=await self.shared_block(row))
         if chain[-1] != row.head:
             log.warning("visible_blocks_replaced", head=row.head.number, final=settled)
             chain = chain[: max(1, end - settled + 1)]
@@ -204,6 +206,35 @@ class IngestRun:
         self._tell_fork(told)
         final = next(ref for ref in reversed(chain) if ref.number <= max(end, settled))
         self._tell_fork(replace(told, finalized=final, safe=final, added=()))
+
+    async def shared_block(self, row: CanonRow) -> int:
+        """The last visible block that the endpoints' chain has; the floor where it has none."""
+        low, high = row.floor, row.head.number
+        while low < high:
+            middle = (low + high + 1) // 2
+            read = partial(self._storage.visible_headers, middle, middle)
+            stored = await asyncio.to_thread(patiently, read)
+            found = await self._header_or_none(middle)
+            if stored and found is not None and found.hash == stored[0].hash:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    async def located(self, error: ReorgBelowFinalized) -> ReorgBelowFinalized:
+        """The same error, naming the block where the branches part."""
+        row = self._visible()
+        if row is None:
+            return error
+        shared = await self.shared_block(row)
+        return ReorgBelowFinalized(**{**error.data, "to_block": shared})
+
+    async def _header_or_none(self, number: int) -> HeadHeader | None:
+        """The endpoints' header at a height; None where they have none."""
+        try:
+            return (await self._headers([number]))[0]
+        except Transient:
+            return None
 
     async def _headers(self, numbers: list[int]) -> list[HeadHeader]:
         """Headers by height, as long as they link."""

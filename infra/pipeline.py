@@ -35,6 +35,7 @@ from ingest.preflight import Preflight, preflight
 from ingest.providers import EndpointSpec, ProviderPool
 from processors.abi import Layouts, build_layouts
 from schemas.chains import ChainFacts
+from schemas.errors_canon import ReorgBelowFinalized
 from schemas.errors_infra import DrainTimedOut
 
 log = structlog.get_logger(__name__)
@@ -179,9 +180,11 @@ class Run:
         try:
             code = await self._drive(ingest, stages, target, said, stop.asked, failed, progress)
             progress.phase = "done" if code == ExitCode.ok else "draining"
-        except BaseException:
+        except BaseException as error:
             progress.phase = "halted"
             await asyncio.to_thread(stages.abandon)
+            if isinstance(error, ReorgBelowFinalized):
+                raise await ingest.located(error) from error
             raise
         finally:
             shown.cancel()

@@ -117,12 +117,13 @@ class Storage:
         rows = open_ledger(self.reader, self.database, self.facts, sealed)
         return {row.name(self.chain_id) for row in rows if counts(row)}
 
-    def visible_headers(self, from_block: int) -> list[HeadHeader]:
-        """Headers of the visible blocks from a height on, oldest first."""
+    def visible_headers(self, from_block: int, to_block: int = 2**63 - 1) -> list[HeadHeader]:
+        """Headers of the visible blocks of a range of heights, oldest first."""
         rows = self.reader.execute(
             "SELECT block_number, block_hash, parent_hash, toUnixTimestamp(block_time) "
-            "FROM blocks WHERE block_number >= %(from_block)s ORDER BY block_number",
-            {"from_block": max(0, from_block)},
+            "FROM blocks WHERE block_number BETWEEN %(from_block)s AND %(to_block)s "
+            "ORDER BY block_number",
+            {"from_block": max(0, from_block), "to_block": to_block},
             as_bytes=True,
         )
         return [HeadHeader(*row) for row in rows]

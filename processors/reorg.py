@@ -181,7 +181,7 @@ def _settle(state: ForkState, providers: list[str]) -> tuple[ForkState, list[Eve
             return replace(state, halted=Halt(error)), []
         end = _walk(state, word.missing)
         if end is not None and not state.holds(end.number, end.hash):
-            if end.number > state.chain[0].number:
+            if end.number > state.finalized.number:
                 state = _with_word(state, provider, replace(word, missing=end))
                 needs.append(NeedBlock(end.hash, end.number))
                 continue
