@@ -18,18 +18,16 @@ from infra.stages import Counts, Failures, ReorgStage, Router, Stage, decode_app
 from infra.storage import Storage
 from processors.fork import ForkState
 from processors.reorg import snapshot
-from schemas.errors import HeadraceError
 from schemas.segments import Envelope, SegmentName
 from sinks.canon_row import Change, Missing, Reorg
-from sinks.compaction import Compactor
+from sinks.compaction import Compactor, Folded
 from sinks.rewind import Rewinder
-from sinks.sealer import Sealer
+from sinks.sealer import Sealed, Sealer
 from sinks.sweeper import Sweeper
+from sinks.upkeep import Upkeep
 
 log = structlog.get_logger(__name__)
 
-MAINTENANCE_SECONDS = 2.0
-"""Between two looks for what can be folded, sealed or swept."""
 WAIT_SECONDS = 0.02
 REORGS_KEPT = 16
 
@@ -110,8 +108,14 @@ class StageSet:
         ]
         self._missing: list[Missing] = []
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
-        self._maintenance = threading.Thread(target=self._maintain, name="maintenance", daemon=True)
+        named = (storage.connect(), storage.database, storage.tables, self.publisher)
+        self._upkeep = Upkeep(
+            Compactor(*named),
+            Sealer(*named),
+            Sweeper(*named),
+            on_done=self._on_chore,
+            on_trouble=lambda error: log.info("chore_put_off", code=error.code),
+        )
 
     @property
     def queue_bytes(self) -> dict[str, int]:
@@ -123,7 +127,7 @@ class StageSet:
         self.publisher.start()
         for stage in self._stages:
             stage.start()
-        self._maintenance.start()
+        self._upkeep.start()
 
     def begin_head(self, state: ForkState) -> None:
         """Take up the head lane at a fork state; before its first envelope."""
@@ -163,9 +167,10 @@ class StageSet:
         return missing
 
     def check_publisher(self) -> None:
-        """Raise what made the publisher fail, if anything did."""
-        if self.publisher.failure is not None:
-            raise self.publisher.failure
+        """Raise what made the publisher or a chore fail, if anything did."""
+        failure = self.publisher.failure or self._upkeep.failure
+        if failure is not None:
+            raise failure
 
     def drain(self, seconds: float) -> bool:
         """Finish what was put, then stop every thread; False when the time is up."""
@@ -178,15 +183,20 @@ class StageSet:
             time.sleep(WAIT_SECONDS)
         self.abandon()
         ended = [stage.join(max(0.1, until - time.monotonic())) for stage in self._stages]
+        self._upkeep.stop()
         self.publisher.stop()
-        self._maintenance.join(max(0.1, until - time.monotonic()))
         return all(ended)
 
     def abandon(self) -> None:
         """Ask every thread to stop; what is in the queues is fetched again by the next run."""
-        self._stopping.set()
         for queue in (self._heads, self._decode, self._sinks):
             queue.close()
+
+    def halt(self) -> None:
+        """Stop after a failure: what was not published is fetched again by the next run."""
+        self.abandon()
+        self._upkeep.stop()
+        self.publisher.stop()
 
     def _undone(self) -> int:
         return self._heads.undone + self._decode.undone + self._sinks.undone
@@ -214,24 +224,12 @@ class StageSet:
                 depth_blocks=len(change.reorg.removed),
             )
 
-    def _maintain(self) -> None:
-        """Fold, seal and sweep now and then."""
-        storage = self._storage
-        named = (storage.connect(), storage.database, storage.tables, self.publisher)
-        compactor, sealer, sweeper = Compactor(*named), Sealer(*named), Sweeper(*named)
-        try:
-            while not self._stopping.wait(MAINTENANCE_SECONDS):
-                for folded in patiently(compactor.run_once, self._stopping):
-                    log.debug("folded", load_id=folded.load_id, swapped=folded.swapped)
-                for sealed in patiently(sealer.run_once, self._stopping):
-                    self.sink.forget_partition(sealed.partition)
-                    log.info("sealed", partition=sealed.partition, rows=sealed.rows)
-                patiently(sweeper.run_once, self._stopping)
-        except HeadraceError as error:
-            if not self._stopping.is_set():
-                self.failures.report(error)
-        except BaseException as error:  # noqa: BLE001 - a dead stage must stop the pipeline
-            self.failures.report(error)
+    def _on_chore(self, done: Folded | Sealed) -> None:
+        if isinstance(done, Sealed):
+            self.sink.forget_partition(done.partition)
+            log.info("sealed", partition=done.partition, rows=done.rows)
+        else:
+            log.debug("folded", load_id=done.load_id, swapped=done.swapped)
 
 
 def _is_of(name: SegmentName, missing: Missing) -> bool:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from schemas.chains import ChainFacts
-from schemas.errors import HeadraceError, Transient
+from schemas.errors import Transient
 from schemas.errors_canon import (
     CoreLoadMissing,
     HeightNotReached,
@@ -102,7 +102,7 @@ class Publisher:
         self.database, self.facts = database, facts
         self.settings = settings or PublisherSettings()
         self.generation = 0
-        self.failure: HeadraceError | None = None
+        self.failure: BaseException | None = None
         """What ended the publisher's thread."""
         self.strays = 0
         """Fork updates that did not fit: duplicates, or a sign that one was missed."""
@@ -280,7 +280,7 @@ class Publisher:
                         self._publish(force=True)
                     return
                 answered = time.monotonic()
-            except HeadraceError as error:
+            except BaseException as error:  # noqa: BLE001 - a dead thread must be seen
                 patient = time.monotonic() - answered < self.settings.retry_seconds
                 if not (isinstance(error, Transient) and patient) or self._stopping.is_set():
                     with self._changed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from schemas.errors import HeadraceError, Transient
+from schemas.errors import Transient
 from sinks.compaction import Compactor, Folded
 from sinks.sealer import Sealed, Sealer
 from sinks.sweeper import Sweeper
@@ -39,7 +39,7 @@ class Upkeep:
         on_done: Callable[[Folded | Sealed], None] = lambda _done: None,
         on_trouble: Callable[[Transient], None] = lambda _error: None,
     ) -> None:
-        self.failure: HeadraceError | None = None
+        self.failure: BaseException | None = None
         self._compactor, self._sealer, self._sweeper = compactor, sealer, sweeper
         self._pause_seconds, self._on_done, self._on_trouble = pause_seconds, on_done, on_trouble
         self._stopping = threading.Event()
@@ -79,6 +79,6 @@ class Upkeep:
                 self.run_once()
             except Transient as error:
                 self._on_trouble(error)
-            except HeadraceError as error:
+            except BaseException as error:  # noqa: BLE001 - a dead thread must be seen
                 self.failure = error
                 return
