@@ -59,6 +59,8 @@ _BY_PREFIX = {
     "HR-2056": ExitCode.halted,
     "HR-4505": ExitCode.halted,
     "HR-4506": ExitCode.halted,
+    # A reorg below finality, found when a run begins.
+    "HR-5103": ExitCode.halted,
 }
 """Exit codes by the longest prefix of the error's code."""
 

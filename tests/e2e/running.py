@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from infra.clickhouse.server import EmbeddedServer
+from infra.clickhouse.server import EmbeddedServer, find_running
 from infra.devchain import Budget, Chain, Spec
 from processors.abi import build_layouts
+from schemas.errors import HeadraceError
 from schemas.tables import CORE_TABLES, Table
 from sinks.connection import Connection
 
@@ -150,6 +151,14 @@ def numbers(connection: Connection, sql: str) -> list[int]:
     return [row[0] for row in connection.execute(sql)]
 
 
-def names(rows: Iterable[Table]) -> set[str]:
-    """The names of tables."""
-    return {table.name for table in rows}
+def shown(headrace: Headrace) -> int:
+    """The highest visible block of a run that is going on; -1 while nothing can be read."""
+    running = find_running(headrace.data)
+    if running is None:
+        return -1
+    try:
+        with Connection(running.endpoint(database=CHAIN)) as connection:
+            sql = "SELECT if(count() = 0, -1, toInt64(max(block_number))) FROM blocks"
+            return numbers(connection, sql)[0]
+    except HeadraceError:
+        return -1

@@ -23,14 +23,13 @@ import pytest
 from infra.clickhouse.server import find_running
 from infra.devchain import Chain, Serving, serve_in_thread
 from infra.exit_codes import ExitCode
-from schemas.errors import HeadraceError
 from sinks.connection import Connection
 from tests.e2e.running import (
-    CHAIN,
     FINALITY_DEPTH,
     PATIENCE_SECONDS,
     Headrace,
     numbers,
+    shown,
     small_chain,
     tables,
     until,
@@ -92,8 +91,8 @@ def dice() -> Random:
 def check(headrace: Headrace, chain: Chain) -> None:
     """Every table holds the truth, and every reorg that was seen is told."""
     with headrace.stored() as connection:
-        shown = numbers(connection, "SELECT max(block_number) FROM blocks")[0]
-        assert shown == chain.head.header.number
+        head = numbers(connection, "SELECT max(block_number) FROM blocks")[0]
+        assert head == chain.head.header.number
         assert_stored(connection, tables(), chain.blocks())
         _check_reorgs(connection, chain)
 
@@ -199,16 +198,3 @@ def test_killed_with_merges_stopped(tmp_path: Path, dice: Random) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE_SECONDS) == ExitCode.interrupted, headrace.said()
         check(headrace, miner.chain)
-
-
-def shown(headrace: Headrace) -> int:
-    """The highest visible block of a run that is going on; -1 while nothing can be read."""
-    running = find_running(headrace.data)
-    if running is None:
-        return -1
-    try:
-        with Connection(running.endpoint(database=CHAIN)) as connection:
-            sql = "SELECT if(count() = 0, -1, toInt64(max(block_number))) FROM blocks"
-            return numbers(connection, sql)[0]
-    except HeadraceError:
-        return -1

@@ -166,7 +166,8 @@ def test_real_blocks_and_their_fork(chaindata: Path, tmp_path: Path) -> None:
     node = ReplayNode(1, chain, finalized=FORK - 1)
     with serve_replay(node) as url:
         headrace = Headrace(tmp_path, [url])
-        headrace.run("--chain", "ethereum", "--from", str(FIRST), "--to", str(FIRST + 15))
+        said = headrace.run("--chain", "ethereum", "--from", str(FIRST), "--to", str(FIRST + 15))
+        assert "the local clock is" in said, "the newest block is years old"
         with headrace.stored("ethereum") as connection:
             check(connection, chain, folder)
         process = headrace.start("--chain", "ethereum")
