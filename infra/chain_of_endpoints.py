@@ -1,11 +1,14 @@
-"""Settings without a chain and endpoints in, the chain that they serve out."""
+"""Settings without a chain and endpoints in, the chain that they serve out, and its finality."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import msgspec
 
 from infra.settings import Settings
 from ingest.endpoint import Endpoint
+from ingest.preflight import Preflight, preflight
 from ingest.providers import ProviderPool
 from schemas.chains import ChainFacts, load_chains
 from schemas.errors import HeadraceError
@@ -49,3 +52,21 @@ async def _chain_id(pool: ProviderPool) -> int:
             last = error
     assert last is not None
     raise last
+
+
+async def settle_finality(
+    pool: ProviderPool, facts: ChainFacts, said: Preflight
+) -> tuple[ChainFacts, Preflight]:
+    """The facts and the preflight, by depth where no endpoint knows the tag `finalized`.
+
+    Without this the whole chain would be one unfinalised window, from genesis on.
+
+    Raises
+    ------
+    HeadraceError
+        No endpoint answers any more.
+    """
+    if said.finalized is not None or facts.finality != "tags":
+        return facts, said
+    facts = replace(facts, finality="depth")
+    return facts, await preflight(pool, facts, receipts=False)

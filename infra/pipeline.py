@@ -18,7 +18,7 @@ import structlog
 import uvloop
 
 from infra.allocation import settle_allocation
-from infra.chain_of_endpoints import find_chain
+from infra.chain_of_endpoints import find_chain, settle_finality
 from infra.clickhouse.server import EmbeddedServer
 from infra.contracts import declare_contracts
 from infra.display import Display
@@ -96,6 +96,14 @@ async def _run(settings: Settings, display: Display, layouts: Layouts) -> int:
             display.note(f"{name} is left out: {error.what_text}", "yellow")
         for warning in said.warnings:
             display.note(f"{warning.what_text}: {warning.fix_text}", "yellow")
+        tags = facts.finality
+        facts, said = await settle_finality(pool, facts, said)
+        if facts.finality != tags:
+            display.note(
+                "no endpoint says what is final: blocks count as final once they are "
+                f"{facts.finality_depth_blocks} below the head",
+                "yellow",
+            )
         source = ChainSource(settings, facts, said.chain_id)
         with _server(settings, facts, said, display) as server:
             storage = await asyncio.to_thread(Storage, settings, server, source, layouts)
@@ -182,7 +190,7 @@ class Run:
             progress.phase = "done" if code == ExitCode.ok else "draining"
         except BaseException as error:
             progress.phase = "halted"
-            await asyncio.to_thread(stages.abandon)
+            await asyncio.to_thread(stages.halt)
             if isinstance(error, ReorgBelowFinalized):
                 raise await ingest.located(error) from error
             raise

@@ -79,6 +79,18 @@ def test_the_first_block_may_be_anywhere_and_lowered(tmp_path: Path) -> None:
         exactly(headrace, serving, first=7)
 
 
+def test_without_finality_tags_depth_decides(tmp_path: Path) -> None:
+    chain = small_chain(seed=15)
+    chain.mine(110)
+    with serve_in_thread(chain) as serving:
+        serving.set_fault(Fault("no_finality_tags"))
+        headrace = Headrace(tmp_path, serving.http_urls)
+        said = headrace.run("--from", "23", "--to", "110")
+        assert "no endpoint says what is final" in said
+        assert '"from_block": 20, "to_block": 44, "event": "history_started"' in said
+        exactly(headrace, serving, first=23)
+
+
 def test_the_logs_source_stores_what_was_asked_for(tmp_path: Path) -> None:
     chain = small_chain(seed=13)
     chain.mine(50)
