@@ -189,7 +189,7 @@ class Contract(Section):
     addresses: tuple[Address, ...] | Literal["all"] = "all"
     """The contracts; `all` takes every contract that emits these events."""
     factory: Factory | None = None
-    """Or the factory that announces them."""
+    """Or the factory that announces them: the views `<table>_members` show just their events."""
     declared_at: str = ""
     """File and line of the entry."""
     events_declared_at: tuple[str, ...] = ()

@@ -20,6 +20,7 @@ from sinks.canon_table import read_canon, read_rewinds
 from sinks.connection import Connection
 from sinks.ledger import LedgerRow
 from sinks.manifests import open_ledger
+from sinks.member_views import Members, create_member_views
 from sinks.migrate import prepare_database
 from sinks.publisher import Publisher
 from sinks.writer import Writer
@@ -55,6 +56,7 @@ class Storage:
         self._limits = settings.limits.pipeline
         with Connection(server.endpoint()) as admin:
             prepare_database(admin, self.database, self.tables, facts, chain_id)
+            create_member_views(admin, self.database, _members(layouts))
         self.reader = Connection(server.endpoint(database=self.database))
         self._connections = [self.reader]
         self._check_content(source)
@@ -158,3 +160,11 @@ class Storage:
             strange = sorted(set(versions) - expected.get(stream, set()))
             if strange:
                 raise SettingsOfOtherContent(stream=stream, stored=", ".join(strange))
+
+
+def _members(layouts: Layouts) -> list[Members]:
+    """The factories of the user's contracts, as the sinks take them."""
+    return [
+        Members(each.tables, each.factory.address, each.creations_table, each.creations_column)
+        for each in layouts.memberships
+    ]
