@@ -66,7 +66,11 @@ def run_pipeline(settings: Settings, display: Display) -> int:
     HeadraceError
         Whatever stopped it. Nothing is lost: the next run goes on where the ledger ends.
     """
-    layouts = build_layouts(declare_contracts(settings))
+    contracts = declare_contracts(settings)
+    for contract in contracts:
+        for event in contract.skipped:
+            display.note(f"{contract.name}: {event} gets no table", "yellow")
+    layouts = build_layouts(contracts)
     settle_allocation()
     try:
         return uvloop.run(_run(settings, display, layouts))
@@ -182,6 +186,7 @@ class Run:
             lambda: self.server.pid,
         )
         progress.synthetic = await _is_synthetic(self.pool)
+        progress.note = f"query: {self._query}"
         shown = asyncio.create_task(self.display.watch(progress.snapshot))
         stages.start()
         stop.patient = True
@@ -297,13 +302,17 @@ class Run:
         )
         return Target(first, to_block)
 
+    @property
+    def _query(self) -> str:
+        """A command that queries what this run makes."""
+        return f'headrace sql --data {self.settings.data_dir} "SELECT count() FROM logs"'
+
     def _farewell(self, code: ExitCode, head: int | None) -> None:
         """Say where the run ended, how to query and how to go on."""
-        data = self.settings.data_dir
-        seen = (
-            "nothing can be queried yet" if head is None else f"blocks to {head:,} can be queried"
-        )
-        self.display.note(f'{seen}: headrace sql --data {data} "SELECT count() FROM logs"')
+        if head is None:
+            self.display.note("nothing can be queried yet")
+        else:
+            self.display.note(f"blocks to {head:,} can be queried: {self._query}")
         if code is ExitCode.interrupted:
             self.display.note("run the same command again to go on from there")
 

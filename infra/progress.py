@@ -17,7 +17,7 @@ class StageProgress:
     """What one stage has done since the start."""
 
     name: str
-    """`ingest`, `decode`, `load` or `publish`."""
+    """`ingest`, `decode` or `load`."""
     blocks: int = 0
     """Blocks that left it."""
     logs: int = 0

@@ -30,6 +30,7 @@ class RunProgress:
     ) -> None:
         self.phase: Phase = "starting"
         self.synthetic = False
+        self.note = ""
         self._chain, self._target, self._clickhouse_pid = chain, target, clickhouse_pid
         self._stages, self._ingest, self._pool, self._said = stages, ingest, pool, said
 
@@ -37,10 +38,12 @@ class RunProgress:
         """The run at this moment."""
         row = self._stages.publisher.visible()
         visible = row.head.number if row is not None else None
-        head, blocks = self._said.head.number, self._ingest.history.blocks_done
+        head = self._said.head.number
+        blocks, logs = self._ingest.history.blocks_done, self._ingest.history.logs_done
         if self._ingest.follower is not None:
             follower = self._ingest.follower.progress()
             blocks += follower.blocks_published
+            logs += follower.logs_published
             if follower.head is not None:
                 head = follower.head.number
         first = self._target.from_block
@@ -60,7 +63,7 @@ class RunProgress:
             head_block=head,
             finalized_block=row.finalized.number if row and row.finalized else None,
             stages=(
-                StageProgress("ingest", blocks, self._ingest.history.logs_done),
+                StageProgress("ingest", blocks, logs),
                 StageProgress("decode", decoded.blocks, decoded.logs, waiting["decode"]),
                 StageProgress("load", loaded.blocks, loaded.logs, waiting["load"]),
             ),
@@ -78,4 +81,5 @@ class RunProgress:
             decode_failures=self._stages.sink.decode_failures,
             memory_bytes=memory_bytes((os.getpid(), self._clickhouse_pid())),
             synthetic=self.synthetic,
+            note=self.note if visible is not None else "",
         )

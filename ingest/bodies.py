@@ -37,6 +37,7 @@ class BodyQueue:
         self, fetcher: ProvenFetcher, chain: ChainFacts, window: HeadWindow, sink: Sink
     ) -> None:
         self.published = 0
+        self.logs_published = 0
         self._fetcher = fetcher
         self._limits = fetcher.pool.limits
         self._chain = chain
@@ -133,6 +134,7 @@ class BodyQueue:
             for envelope in segment_envelopes(outcome.built, self._chain.segment_blocks):
                 await self._sink.put(envelope)
             self.published += 1
+            self.logs_published += outcome.built.logs.logs.rows
 
     def _retry(self, wanted: _Wanted, code: str) -> None:
         header = wanted.header

@@ -61,6 +61,8 @@ class HeadProgress:
     """Blocks that were announced and not yet published."""
     blocks_published: int
     """Blocks put into the sink."""
+    logs_published: int
+    """Logs in them."""
     silent: HeadSilent | None
     """Set while no endpoint names a head."""
 
@@ -149,6 +151,7 @@ class HeadFollower:
             observed_at_ms=self._observed_at_ms,
             bodies_waiting=len(self._bodies),
             blocks_published=self._bodies.published,
+            logs_published=self._bodies.logs_published,
             silent=self._silent,
         )
 
