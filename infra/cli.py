@@ -61,13 +61,17 @@ def _version(shown: bool) -> None:
 
 def _global_options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool,
+        typer.Option(
+            "--version", metavar="", callback=_version, is_eager=True, help="Show the version."
+        ),
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Tracebacks of unexpected errors, and more logs.")
+        bool,
+        typer.Option("--debug", metavar="", help="Tracebacks of unexpected errors, and more logs."),
     ] = False,
     log_json: Annotated[
-        bool, typer.Option("--log-json", help="Logs as JSON lines, also on a TTY.")
+        bool, typer.Option("--log-json", metavar="", help="Logs as JSON lines, also on a TTY.")
     ] = False,
 ) -> None:
     configure_logs(json=True if log_json else None, level="debug" if debug else "info")

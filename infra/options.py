@@ -20,7 +20,9 @@ DataOption = Annotated[
     Path | None,
     typer.Option("--data", metavar="DIR", help="Data directory (default: headrace-data)."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Results as JSON, for scripts.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", metavar="", help="Results as JSON, for scripts.")
+]
 FromOption = Annotated[
     int | None, typer.Option("--from", min=0, metavar="N", help="First block, included.")
 ]

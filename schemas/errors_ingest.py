@@ -241,7 +241,7 @@ class StartBeyondHead(Permanent):
     code = "HR-2054"
     what = "--from {from_block} is beyond the head, which is block {head}"
     why = "A backfill begins at a block that exists."
-    fix = "Give --from {head} or lower; to follow the head only, leave --from out."
+    fix = "Give --from {head} or lower; left out, it begins at the last final blocks."
 
 
 class ClockSkewed(Permanent):

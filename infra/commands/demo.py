@@ -16,7 +16,7 @@ EXAMPLES = ("headrace demo", "headrace demo --exit")
 
 def demo(
     leave: Annotated[
-        bool, typer.Option("--exit", help="End after the tour instead of staying up.")
+        bool, typer.Option("--exit", metavar="", help="End after the tour instead of staying up.")
     ] = False,
     data: Annotated[
         Path | None,

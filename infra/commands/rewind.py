@@ -22,7 +22,7 @@ def rewind(
     ],
     config: ConfigOption = None,
     data: DataOption = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", metavar="", help="Do not ask.")] = False,
     json: JsonOption = False,
 ) -> int:
     """Take the visible chain back to a block; the next run fetches what follows again.

@@ -43,7 +43,7 @@ def sql(
         ),
     ] = None,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Bytes as they are instead of 0x… text.")
+        bool, typer.Option("--raw", metavar="", help="Bytes as they are instead of 0x… text.")
     ] = False,
 ) -> int:
     """Query the tables, while `run` is running and when it is not.
