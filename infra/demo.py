@@ -169,16 +169,20 @@ class Tour:
     def show_liar(self) -> None:
         """Let one endpoint alter logs; nothing of it is published."""
         self._say("4. A lying provider: one endpoint alters logs, nothing of it is published")
-        self._node.set_fault(Fault("delay", delay_seconds=0.2), 0)
-        self._node.set_fault(Fault("delay", delay_seconds=0.2), 1)
+        # The honest endpoints stumble for a moment, so that the liar is asked.
+        self._node.set_fault(Fault("hang", delay_seconds=0.2), 0)
+        self._node.set_fault(Fault("hang", delay_seconds=0.2), 1)
         self._node.set_fault(Fault("alter_logs"), LIAR)
         self._node.set_interval(BLOCK_SECONDS)
-        seen = self._run.wait_for(_has_quarantined, WAIT_SECONDS, "the liar")
-        self._node.clear_faults()
+        with self._busy("waiting for a block that the liar is asked for …"):
+            seen = self._run.wait_for(_has_quarantined, WAIT_SECONDS, "the liar")
+            self._node.clear_faults()
+            head = _visible(seen)
+            seen = self._run.wait_for(
+                lambda now: _visible(now) > head + 1, WAIT_SECONDS, "the head"
+            )
         for provider in seen["providers"]:
             self._display.note(f"   {provider['name']}: {provider['state']} {provider['note']}")
-        head = _visible(seen)
-        self._run.wait_for(lambda now: _visible(now) > head + 1, WAIT_SECONDS, "the head")
 
     def stay(self) -> None:
         """Say how to query, and stay up until Ctrl-C."""
