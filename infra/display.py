@@ -108,7 +108,10 @@ class Display:
         if self.terminal.json:
             self.terminal.write_json(progress_fields(progress, rates))
         elif self._live is not None:
-            self._live.update(render_progress(progress, rates), refresh=True)
+            # Room at the right for the ^C that a terminal echoes: in the last column it would
+            # wrap, and the panel that replaces this one would be drawn a line too low.
+            width = max(40, self.terminal.out.width - len("^C^C"))
+            self._live.update(render_progress(progress, rates, width), refresh=True)
         else:
             line = progress_line(progress, rates)
             if line != self._last_line:
@@ -125,7 +128,7 @@ class Display:
             self.terminal.write_line(text)
 
 
-def render_progress(progress: Progress, rates: Rates) -> RenderableType:
+def render_progress(progress: Progress, rates: Rates, width: int | None = None) -> RenderableType:
     """The live display of one snapshot."""
     parts: list[RenderableType] = [_headline(progress, rates)]
     if progress.total_blocks:
@@ -149,7 +152,7 @@ def render_progress(progress: Progress, rates: Rates) -> RenderableType:
     if progress.note:
         parts.append(Text(progress.note, style="dim"))
     title = f"headrace · {progress.chain}" + (" · SYNTHETIC" if progress.synthetic else "")
-    return Panel(Group(*parts), title=title, title_align="left", border_style="blue")
+    return Panel(Group(*parts), title=title, title_align="left", border_style="blue", width=width)
 
 
 def progress_line(progress: Progress, rates: Rates) -> str:
@@ -202,7 +205,7 @@ def _headline(progress: Progress, rates: Rates) -> Text:
     if progress.finalized_block is not None:
         words.append(f"final to {progress.finalized_block:,}")
     if progress.memory_bytes:
-        words.append(sized(progress.memory_bytes))
+        words.append(f"memory {sized(progress.memory_bytes)}")
     text = Text("  ·  ".join(words))
     text.stylize("bold", 0, len(words[0]))
     return text
