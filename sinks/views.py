@@ -83,13 +83,16 @@ def table_view(database: str, table: Table, finality: str, family: EngineFamily)
     """The view `T` of one table in the database of one finality."""
     target = database if finality == "head" else f"{database}_{finality}"
     columns = ", ".join(spec.name for spec in table.columns)
+    declared = ", ".join(f"{spec.name} {spec.kind.clickhouse_type}" for spec in table.columns)
     sealed, loads = canon_field("sealed"), canon_field("loads")
     bounds = f"block_number >= {canon_field('floor')} AND block_number <= {canon_field(finality)}"
     if finality == "head":
         # Where every visible load lies between floor and head, this folds away.
         bounds = f"(NOT {canon_field('straddling')} OR ({bounds}))"
     sql = (
-        f"CREATE OR REPLACE VIEW {target}.{table.name}{family.on_cluster} AS\n"
+        # With its columns declared ClickHouse need not analyse the query to find them: of 126
+        # views that is half a CPU second at the first start.
+        f"CREATE OR REPLACE VIEW {target}.{table.name}{family.on_cluster} ({declared}) AS\n"
         f"WITH {canon_scalar(database)} AS canon\n"
         f"SELECT {_gate(table)} FROM system.one WHERE isNull({canon_field('floor')})\n"
         "UNION ALL\n"
