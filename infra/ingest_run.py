@@ -201,7 +201,8 @@ class IngestRun:
         if chain[-1] != row.head:
             log.warning("visible_blocks_replaced", head=row.head.number, final=settled)
             chain = chain[: max(1, end - settled + 1)]
-        state = from_blocks(self._source.chain_id, chain[0], chain[1:])
+        limits = self._source.settings.limits.fork
+        state = from_blocks(self._source.chain_id, chain[0], chain[1:], limits)
         told = snapshot(state, self._pool.now_ms())
         self._tell_fork(told)
         final = next(ref for ref in reversed(chain) if ref.number <= max(end, settled))
@@ -266,7 +267,8 @@ class IngestRun:
         boundary = self._facts.segment_start(finalized + 1)
         known = await self._known(boundary)
         chain = [BlockRef(header.number, header.hash) for header in known]
-        state = from_blocks(self._source.chain_id, chain[0], chain[1:])
+        limits = self._source.settings.limits.fork
+        state = from_blocks(self._source.chain_id, chain[0], chain[1:], limits)
         self._begin_head(state)
         fetcher = self._source.fetcher(self._pool, self._source.settings.verify_head)
         self.follower = HeadFollower(fetcher, self._facts, self._source.chain_id, known, self._sink)

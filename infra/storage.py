@@ -22,7 +22,7 @@ from sinks.ledger import LedgerRow
 from sinks.manifests import open_ledger
 from sinks.member_views import Members, create_member_views
 from sinks.migrate import prepare_database
-from sinks.publisher import Publisher
+from sinks.publisher import Publisher, PublisherSettings
 from sinks.writer import Writer
 
 
@@ -54,6 +54,7 @@ class Storage:
         self.database = facts.name
         self._server = server
         self._limits = settings.limits.pipeline
+        self._canon_limits = settings.limits.canon
         with Connection(server.endpoint()) as admin:
             prepare_database(admin, self.database, self.tables, facts, chain_id)
             create_member_views(admin, self.database, _members(layouts))
@@ -88,6 +89,7 @@ class Storage:
             self.facts,
             dict.fromkeys(CORE_STREAMS),
             floor,
+            settings=PublisherSettings(canon=self._canon_limits),
             on_missing=on_missing,
             on_row=on_row,
         )

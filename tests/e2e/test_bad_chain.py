@@ -46,8 +46,6 @@ FAULTS = {
     "receipts of another block": (Fault("other_receipts", RECEIPTS), ExitCode.halted),
     "logs that were altered": (Fault("alter_logs"), ExitCode.halted),
     "giant answers": (Fault("giant", RECEIPTS, size_bytes=9_000_000), ExitCode.network),
-    "truncated answers": (Fault("truncated", RECEIPTS), ExitCode.network),
-    "a web page": (Fault("html", RECEIPTS), ExitCode.network),
     "silence": (Fault("hang", RECEIPTS), ExitCode.network),
 }
 
@@ -180,3 +178,12 @@ def test_a_full_disk_ends_a_run_and_loses_nothing(small_disk: Path) -> None:
         filler.unlink()
         headrace.run("--to", "50")
         exactly(headrace, chain)
+
+
+def test_the_limits_of_the_fork_window_hold(tmp_path: Path) -> None:
+    chain = small_chain(seed=25)
+    chain.mine(30)
+    with serve_in_thread(chain) as serving:
+        headrace = Headrace(tmp_path, serving.http_urls, "[limits]\nwindow_blocks_max = 5\n")
+        error = ends(headrace, "window", ExitCode.halted, "--from", "0")
+        assert "HR-3002" in error
