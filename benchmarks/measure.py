@@ -160,7 +160,12 @@ def record(name: str, figures: dict[str, Any]) -> None:
         "benchmark": name,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit,
-        "machine": {"cpu": _cpu_model(), "cores": os.cpu_count(), "os": platform.platform()},
+        "machine": {
+            "cpu": _cpu_model(),
+            "cores": os.cpu_count(),
+            "os": platform.platform(),
+            "load_average_at_end": [round(load, 1) for load in os.getloadavg()],
+        },
         "python": platform.python_version(),
         "packages": {package: importlib.metadata.version(package) for package in packages},
         "figures": figures,
