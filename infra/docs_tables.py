@@ -83,7 +83,7 @@ def chain_table() -> str:
     """What is known of each chain."""
     rows = []
     for name, facts in load_chains().items():
-        finality = f"{facts.finality_depth_blocks} blocks deep"
+        finality = f"{facts.finality_depth_blocks} block(s) deep"
         rows.append(
             (
                 f"`{name}`",

@@ -51,6 +51,7 @@ _BY_PREFIX = {
     "HR-2054": ExitCode.usage,
     "HR-31": ExitCode.usage,
     "HR-4501": ExitCode.usage,
+    "HR-5101": ExitCode.usage,
     "HR-4502": ExitCode.usage,
     "HR-4503": ExitCode.usage,
     # A proof failed, and nobody could give an answer that passes it.

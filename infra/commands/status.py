@@ -106,7 +106,7 @@ def _summary(
         ("head hash", canon["head_hash"]),
         ("safe", _block(canon["safe"])),
         ("finalized", _block(canon["finalized"])),
-        ("canon row", f"{canon['generation']}.{canon['seq']} of {_time(canon['at_ms'] / 1000)}"),
+        ("canon row", f"{canon['generation']}:{canon['seq']} of {_time(canon['at_ms'] / 1000)}"),
         ("visible loads", canon["visible_loads"]),
         ("partitions", f"{len(found.partitions_sealed)} sealed, {len(found.partitions_open)} open"),
     ]
