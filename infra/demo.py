@@ -127,8 +127,14 @@ class Tour:
         self._display.note(f"   headrace run --rpc {' --rpc '.join(self._node.http_urls)}")
         head = self._chain.head.header.number
         began = time.monotonic()
-        with self._busy("proving, decoding and loading blocks …"):
-            self._run.wait_for(lambda seen: _visible(seen) >= head, WAIT_SECONDS, "the backfill")
+        with self._busy("starting ClickHouse …") as moving:
+
+            def reached(seen: dict[str, Any]) -> bool:
+                if moving is not None:
+                    moving.update(_backfill_line(seen, head + 1))
+                return _visible(seen) >= head
+
+            self._run.wait_for(reached, WAIT_SECONDS, "the backfill")
         seconds = time.monotonic() - began
         logs = sum(block.log_count for block in self._chain.blocks())
         self._display.note(
@@ -194,8 +200,9 @@ class Tour:
         self._display.note(f"   headrace audit --data {data}")
         self._display.note(
             f"   any ClickHouse client: {self._server.host}:{self._server.tcp_port} (native), "
-            f":{self._server.http_port} (HTTP), user analyst, database local"
+            f":{self._server.http_port} (HTTP), database local"
         )
+        self._display.note(f"   … user analyst, password in {data / 'secrets' / 'analyst'}")
         with contextlib.suppress(KeyboardInterrupt):
             with self._busy("") as moving:
                 while not self._run.ended:
@@ -207,6 +214,7 @@ class Tour:
                             f"{seen.get('visible_block')}, {seen.get('reorg_count')} reorg(s)"
                         )
             raise DemoRunEnded(what="the run", said=self._run.said)
+        self._display.note("stopping; the run drains first …")
 
     def _busy(self, text: str) -> contextlib.AbstractContextManager[Status | None]:
         """Something that moves while a person waits."""
@@ -232,6 +240,12 @@ def _visible(seen: dict[str, Any]) -> int:
     """The visible height of a snapshot; -1 for none."""
     number = seen.get("visible_block")
     return number if isinstance(number, int) else -1
+
+
+def _backfill_line(seen: dict[str, Any], total: int) -> str:
+    """How far each stage of the run is."""
+    done = [f"{stage['name']} {stage['blocks']:,}" for stage in seen["stages"]]
+    return f"of {total:,} blocks: {', '.join(done)}, queryable {_visible(seen) + 1:,}"
 
 
 def _has_quarantined(seen: dict[str, Any]) -> bool:
