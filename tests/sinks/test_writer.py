@@ -24,6 +24,7 @@ from schemas.errors_sinks import (
 from sinks.checksum import stored_manifest
 from sinks.connection import Connection, Endpoint
 from sinks.ledger import read_ledger
+from sinks.load_block import LOADS_MAX
 from sinks.migrate import prepare_database
 from sinks.native import NativeBlock
 from sinks.writer import Writer, WriterSettings, table_blocks
@@ -119,6 +120,66 @@ def test_a_failed_insert_is_done_again_under_a_new_load(
         f"SELECT count() FROM {name}.transactions_open WHERE load_id = {load.load_id}"
     )
     assert count == 20
+
+
+def test_segments_stored_apart_share_their_inserts_and_count_each_on_its_own(
+    database: Connection,
+) -> None:
+    name = database.endpoint.database
+    prepare_database(database, name, TABLES, CHAIN, 1337)
+    counting = Faulty(database, [])
+    ids = iter([11, 22, 33])
+    writer = Writer(
+        counting,  # type: ignore[arg-type]
+        name,
+        TABLES,
+        CHAIN.partition_blocks,
+        new_load_id=lambda: next(ids),
+    )
+    segments = [blocks_of(5, 5), blocks_of(6, 6, rows=0), blocks_of(7, 7, rows=3)]
+    loads = writer.write_apart(segments)
+    assert [load.load_id for load in loads] == [11, 22, 33]
+    assert [load.rows for load in loads] == [21, 1, 4]
+    # Blocks, transactions and the ledger: one insert each.
+    assert counting.inserts == 3
+    ledger = {row.load_id: row for row in read_ledger(database, name)}
+    for load, segment in zip(loads, segments, strict=True):
+        assert load.ledger[0].name(1337) == ledger[load.load_id].name(1337) == segment.name
+        for table in TABLES:
+            if table.stream == "blocks":
+                where = f"load_id = {load.load_id}"
+                stored = stored_manifest(database, f"{name}.{table.name}_open", table, where)
+                assert stored == load.ledger[0].manifest()[table.name]
+
+
+def test_what_fails_apart_is_done_again_as_a_whole_under_new_loads(database: Connection) -> None:
+    name = database.endpoint.database
+    prepare_database(database, name, TABLES, CHAIN, 1337)
+    broken = ClickHouseUnreachable(address="x", detail="broken pipe")
+    # The ledger's insert fails although it reached ClickHouse.
+    faulty = Faulty(database, [None, ("after", broken)])
+    ids = iter([11, 22, 33, 44])
+    writer = Writer(
+        faulty,  # type: ignore[arg-type]
+        name,
+        TABLES,
+        CHAIN.partition_blocks,
+        sleep=lambda _: None,
+        new_load_id=lambda: next(ids),
+    )
+    loads = writer.write_apart([logs_of(5, 5), logs_of(6, 6)])
+    assert [(load.load_id, load.attempts) for load in loads] == [(33, 2), (44, 2)]
+    assert {row.load_id for row in read_ledger(database, name)} == {11, 22, 33, 44}
+
+
+def test_one_insert_carries_the_rows_of_no_more_loads_than_fit(database: Connection) -> None:
+    writer = writer_to(database, database.endpoint.database)
+    most = [logs_of(n % 100, n % 100, rows=1, seed=n) for n in range(LOADS_MAX)]
+    loads = writer.write_apart(most)
+    rows = database.execute("SELECT toUInt64(load_id), count() FROM logs_open GROUP BY load_id")
+    assert dict(rows) == {load.load_id: 1 for load in loads}
+    with pytest.raises(ValueError, match="at most 256 fit"):
+        writer.write_apart([*most, logs_of(5, 5, rows=1, seed=-1)])
 
 
 def test_it_gives_up_after_the_attempts_allowed(database: Connection) -> None:
