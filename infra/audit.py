@@ -6,7 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from infra.attached import attached, chain_of
-from infra.audit_checks import Invariant, chain_invariants, identity_invariants
+from infra.audit_checks import (
+    Invariant,
+    chain_invariants,
+    identity_invariants,
+    transaction_invariants,
+)
 from infra.audit_events import Read, check_events, same_layouts
 from infra.audit_manifests import check_manifests
 from infra.contracts import declare_contracts
@@ -143,7 +148,11 @@ class Audit:
         SnapshotExpired
             The row was swept meanwhile; run the audit again, or on a part of the range.
         """
-        checks = (*chain_invariants(), *identity_invariants(self._tables))
+        checks = (
+            *chain_invariants(),
+            *transaction_invariants(),
+            *identity_invariants(self._tables),
+        )
         merged: dict[tuple[str, str], list[tuple[int, str]]] = {}
         for check in checks:
             found = self._query(check, row, first, last)

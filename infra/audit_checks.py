@@ -90,6 +90,32 @@ def chain_invariants() -> tuple[Invariant, ...]:
     )
 
 
+def transaction_invariants() -> tuple[Invariant, ...]:
+    """I3: what the roots do not cover because it follows from what they do."""
+    fields = f"""
+        SELECT block_number, concat('transaction ', toString(transaction_index), ' of type ',
+                                    toString(type), ' has fields of another type')
+        FROM transactions WHERE {_BETWEEN} AND type <= 4 AND (
+            (type != 3 AND max_fee_per_blob_gas_wei IS NOT NULL)
+            OR (type != 3 AND notEmpty(blob_versioned_hashes))
+            OR (type != 4 AND notEmpty(authorization_list))
+            OR source_hash IS NOT NULL OR mint_wei IS NOT NULL OR is_system_transaction IS NOT NULL
+            OR deposit_nonce IS NOT NULL OR deposit_receipt_version IS NOT NULL) LIMIT 20"""
+    gas = f"""
+        SELECT block_number, concat('transaction ', toString(transaction_index), ' used ',
+                                    toString(gas_used), ' gas, its receipt says ', toString(said))
+        FROM (SELECT block_number, transaction_index, gas_used, toInt64(cumulative_gas_used)
+                     - if(transaction_index = 0, 0, lagInFrame(toInt64(cumulative_gas_used))
+                       OVER (PARTITION BY block_number ORDER BY transaction_index)) AS said
+              FROM transactions WHERE {_BETWEEN} AND block_number IN
+                (SELECT block_number FROM blocks WHERE {_BETWEEN} AND verification >= 'receipts'))
+        WHERE toInt64(gas_used) != said LIMIT 20"""
+    return (
+        Invariant("I3", "a transaction has the fields of its type only", fields),
+        Invariant("I3", "a transaction's gas is what it adds to its block's", gas),
+    )
+
+
 def identity_invariants(tables: Iterable[Table]) -> tuple[Invariant, ...]:
     """I6: no identity is visible twice; every row belongs to a visible block, with its time."""
     found = []
