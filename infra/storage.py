@@ -112,14 +112,15 @@ class Storage:
         """Names of the segments of open partitions whose loads may count."""
         rewinds = read_rewinds(self.reader, self.database)
 
-        def counts(row: LedgerRow) -> bool:
-            return not any(
+        def rewound(row: LedgerRow) -> bool:
+            return any(
                 row.generation < rewind.generation and row.to_block > rewind.to_block
                 for rewind in rewinds
             )
 
         rows = open_ledger(self.reader, self.database, self.facts, sealed)
-        return {row.name(self.chain_id) for row in rows if counts(row)}
+        refused = {row.load_id for row in rows if rewound(row)}
+        return {row.name(self.chain_id) for row in rows if row.load_id not in refused}
 
     def visible_headers(self, from_block: int, to_block: int = 2**63 - 1) -> list[HeadHeader]:
         """Headers of the visible blocks of a range of heights, oldest first."""

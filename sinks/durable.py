@@ -86,7 +86,9 @@ class Durable:
         """Take complete loads in order: all ledger rows of each load at once."""
         for stream in self.streams:
             ours = [row for row in rows if row.stream == stream]
-            for load in loads_of([row for row in ours if self._counts(row)]):
+            # A load is shown whole or not at all: views choose its rows by its id alone.
+            refused = {row.load_id for row in ours if not self._counts(row)}
+            for load in loads_of([row for row in ours if row.load_id not in refused]):
                 self._take(stream, load)
         self._extend()
 

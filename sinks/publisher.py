@@ -116,6 +116,7 @@ class Publisher:
         self._thread: threading.Thread | None = None
         self._inbox: list[Sequence[LedgerRow] | ForkUpdate] = []
         self._shown: CanonRow | None = None
+        self._unwritten: Change | None = None
         self._asked: dict[tuple[str, int], int] = {}
         self._seen: set[int] = set()
         self._polled_to: datetime | None = None
@@ -155,6 +156,7 @@ class Publisher:
             rewinds = read_rewinds(self._connection, self.database)
             if rewinds and (shown is None or shown.generation < rewinds[-1].generation):
                 raise RewindUnfinished(to_block=rewinds[-1].to_block, database=self.database)
+            self._unwritten = None
             canon = self._canon = Canon(
                 self.facts,
                 self._streams,
@@ -260,10 +262,10 @@ class Publisher:
             self._take_inbox(self._canon)
             now = self._clock()
             poll = self.settings.poll_seconds
-            if poll is not None and now - self._polled_at >= poll:
+            if poll is not None and abs(now - self._polled_at) >= poll:
                 self._polled_at = now
                 self._poll(self._canon)
-            if now - self._checked_at >= self.settings.check_seconds:
+            if abs(now - self._checked_at) >= self.settings.check_seconds:
                 self._checked_at = now
                 self._check(self._canon)
             wait = self._publish(force=False)
@@ -331,8 +333,11 @@ class Publisher:
         canon, now = self._canon, self._clock()
         assert canon is not None
         wait = self._written_at + self.settings.coalesce_seconds - now
-        if wait > 0 and not force:
+        # More than that is left only where the clock was set back.
+        if 0 < wait <= self.settings.coalesce_seconds and not force:
             return wait
+        if self._unwritten is not None:
+            self._append(self._unwritten, again=True)
         change = canon.step(self._now_ms())
         if change is not None:
             self._append(change)
@@ -340,10 +345,14 @@ class Publisher:
             self._asked = {key: n for key, n in self._asked.items() if key[1] > visible}
         return self.settings.check_seconds
 
-    def _append(self, change: Change) -> None:
-        """Write a row, again and again while ClickHouse does not answer."""
+    def _append(self, change: Change, *, again: bool = False) -> None:
+        """Write a row, again and again while ClickHouse does not answer.
+
+        The state machine has moved on: a row that fails is kept, and comes before the next one.
+        """
+        self._unwritten = change
         until = time.monotonic() + self.settings.retry_seconds
-        pause, again = 0.05, False
+        pause = 0.05
         while True:
             at = datetime.fromtimestamp(self._clock(), UTC)
             try:
@@ -357,6 +366,7 @@ class Publisher:
                 if time.monotonic() >= until or self._stopping.wait(pause):
                     raise
                 pause, again = min(2 * pause, 2.0), True
+        self._unwritten = None
         self._written_at = self._clock()
         with self._changed:
             self._shown = change.row
