@@ -8,7 +8,7 @@ import pytest
 
 import sinks.publisher as shell
 from schemas.errors_sinks import ClickHouseUnreachable
-from schemas.segments import ForkUpdate
+from schemas.segments import ForkUpdate, Lane
 from sinks.canon import Canon
 from sinks.canon_row import CanonRow, Rewound
 from sinks.connection import Connection
@@ -48,7 +48,7 @@ class Fake:
 
 
 def write(publisher: Publisher, load_id: int, first: int, last: int) -> None:
-    lane = "history" if first != last else "head"
+    lane: Lane = "history" if first != last else "head"
     for offset, stream in enumerate(STREAMS):
         publisher.notify([ledger(stream, load_id + offset, first, ref(last), lane)])
 
