@@ -134,22 +134,21 @@ class SinkStage:
     def _write_heads(self, segments: list[Segment]) -> None:
         for segment in segments:
             self._head_times.remember(segment.name.last_hash, segment.observed_at_ms)
-        for load in self._writer.write_apart(segments):
-            self._tell(load)
-        self._count(segments)
+        self._tell(segments, self._writer.write_apart(segments))
 
     def _write(self, batch: Batch[Arrival]) -> None:
-        self._tell(self._writer.write(batch.segments))
-        self._count(batch.segments)
+        self._tell(batch.segments, [self._writer.write(batch.segments)])
 
-    def _tell(self, load: Load) -> None:
-        self._announce(load.ledger)
-        self.loads += 1
-        if load.stream == "events":
-            self.decode_failures += sum(row.manifest()[FAILURES_TABLE][0] for row in load.ledger)
-
-    def _count(self, segments: Sequence[Segment]) -> None:
+    def _tell(self, segments: Sequence[Segment], loads: Sequence[Load]) -> None:
+        """Count what is durable, and announce it."""
+        # First: whoever hears of a load and refuses it has its names forgotten again.
         self._durable.update(segment.name for segment in segments)
+        for load in loads:
+            self._announce(load.ledger)
+            self.loads += 1
+            if load.stream == "events":
+                failures = (row.manifest()[FAILURES_TABLE][0] for row in load.ledger)
+                self.decode_failures += sum(failures)
         for segment in segments:
             if isinstance(segment, LogSegment):
                 self.counts.blocks += segment.headers.rows

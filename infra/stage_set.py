@@ -183,8 +183,8 @@ class StageSet:
             time.sleep(WAIT_SECONDS)
         self.abandon()
         ended = [stage.join(max(0.1, until - time.monotonic())) for stage in self._stages]
-        self._upkeep.stop()
         self.publisher.stop()
+        self._upkeep.stop()
         return all(ended)
 
     def abandon(self) -> None:
@@ -195,8 +195,8 @@ class StageSet:
     def halt(self) -> None:
         """Stop after a failure: what was not published is fetched again by the next run."""
         self.abandon()
-        self._upkeep.stop()
         self.publisher.stop()
+        self._upkeep.stop()
 
     def _undone(self) -> int:
         return self._heads.undone + self._decode.undone + self._sinks.undone

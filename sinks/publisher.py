@@ -38,6 +38,9 @@ from sinks.connection import Connection
 from sinks.ledger import LedgerRow, read_ledger
 from sinks.manifests import open_ledger
 
+SEEN_MAX = 100_000
+"""Loads that are remembered as heard of; older ones are known to the canon, or refused."""
+
 T = TypeVar("T")
 
 
@@ -118,7 +121,7 @@ class Publisher:
         self._shown: CanonRow | None = None
         self._unwritten: Change | None = None
         self._asked: dict[tuple[str, int], int] = {}
-        self._seen: set[int] = set()
+        self._seen: dict[int, None] = {}
         self._polled_to: datetime | None = None
         self._written_at = self._checked_at = self._polled_at = 0.0
 
@@ -168,7 +171,7 @@ class Publisher:
             )
             sealed = shown.sealed if shown else ()
             rows = open_ledger(self._connection, self.database, self.facts, sealed)
-            self._seen.update(row.load_id for row in rows)
+            self._seen.update(dict.fromkeys(row.load_id for row in rows))
             self._polled_to = max((r.inserted_at for r in rows if r.inserted_at), default=None)
             if shown is None:
                 canon.add(rows)
@@ -300,7 +303,9 @@ class Publisher:
                 self.strays += not canon.apply_fork(came, self._now_ms())
             else:
                 new = [row for row in came if row.load_id not in self._seen]
-                self._seen.update(row.load_id for row in new)
+                self._seen.update(dict.fromkeys(row.load_id for row in new))
+                while len(self._seen) > SEEN_MAX:
+                    del self._seen[next(iter(self._seen))]
                 canon.add(new)
 
     def _poll(self, canon: Canon) -> None:
@@ -313,7 +318,7 @@ class Publisher:
         self._polled_to = max(row.inserted_at for row in rows if row.inserted_at)
         canon.add([row for row in rows if row.load_id not in self._seen])
         # Whatever is older than the overlap is never read again.
-        self._seen = {row.load_id for row in rows}
+        self._seen = dict.fromkeys(row.load_id for row in rows)
 
     def _check(self, canon: Canon) -> None:
         """Look for a later claim and for segments that do not come."""

@@ -123,22 +123,22 @@ def node(chain_id: int = 8453, age_seconds: float = 1, **more: Any) -> dict[str,
 @pytest.mark.parametrize(
     ("results", "expected"),
     [
-        (node(eth_getBlockReceipts=[]), ["ok", "ok", "ok"]),
-        (node(), ["ok", "ok", "warn"]),
-        (node(eth_getBlockReceipts=None), ["ok", "ok", "warn"]),
-        (node(age_seconds=7200, eth_getBlockReceipts=[]), ["ok", "warn", "ok"]),
-        (node(age_seconds=-3600, eth_getBlockReceipts=[]), ["ok", "warn", "ok"]),
-        (node(chain_id=1), ["fail"]),
-        ({}, ["fail"]),
-        ({"eth_chainId": "nonsense"}, ["fail"]),
-        ({"eth_chainId": "0x2105", "eth_getBlockByNumber": None}, ["fail"]),
-        ({"eth_chainId": "0x2105", "eth_getBlockByNumber": {"number": 5}}, ["fail"]),
+        (lambda: node(eth_getBlockReceipts=[]), ["ok", "ok", "ok"]),
+        (node, ["ok", "ok", "warn"]),
+        (lambda: node(eth_getBlockReceipts=None), ["ok", "ok", "warn"]),
+        (lambda: node(age_seconds=7200, eth_getBlockReceipts=[]), ["ok", "warn", "ok"]),
+        (lambda: node(age_seconds=-3600, eth_getBlockReceipts=[]), ["ok", "warn", "ok"]),
+        (lambda: node(chain_id=1), ["fail"]),
+        (dict, ["fail"]),
+        (lambda: {"eth_chainId": "nonsense"}, ["fail"]),
+        (lambda: {"eth_chainId": "0x2105", "eth_getBlockByNumber": None}, ["fail"]),
+        (lambda: {"eth_chainId": "0x2105", "eth_getBlockByNumber": {"number": 5}}, ["fail"]),
     ],
 )
 async def test_an_endpoint_is_judged(
-    serve: Serve, tmp_path: Path, results: dict[str, Any], expected: list[str]
+    serve: Serve, tmp_path: Path, results: Callable[[], dict[str, Any]], expected: list[str]
 ) -> None:
-    url = await serve(results)
+    url = await serve(results())
     checks = await check_endpoints(settings(tmp_path, chain="base", rpc=[url]))
 
     assert [check.state for check in checks] == expected
