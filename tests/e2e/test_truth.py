@@ -6,16 +6,18 @@ and begins in the middle of a segment.
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from infra.devchain import Fault, Serving, serve_in_thread, truth_of
+from infra.exit_codes import ExitCode
 from ingest.keccak import keccak
 from ingest.redact import redact_url
 from processors.abi import build_layouts
 from schemas.tables import CORE_TABLES
-from tests.e2e.running import Headrace, numbers, small_chain, tables
+from tests.e2e.running import PATIENCE_SECONDS, Headrace, numbers, small_chain, tables, until
 from tests.stored_truth import assert_stored, stored_rows
 
 TRANSFER = keccak(b"Transfer(address,address,uint256)")
@@ -63,6 +65,12 @@ def test_runs_store_the_truth_and_go_on(tmp_path: Path) -> None:
         chain.mine(13)
         chain.reorg(4)
         headrace.run("--to", str(chain.head.header.number))
+        exactly(headrace, serving)
+        process = headrace.start()
+        sealed = '"event": "sealed"'
+        until(lambda: sealed in headrace.log.read_text(), "no partition was sealed")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_SECONDS) == ExitCode.interrupted
         assert exactly(headrace, serving) >= 1
 
 
