@@ -66,11 +66,13 @@ def test_runs_store_the_truth_and_go_on(tmp_path: Path) -> None:
         chain.reorg(4)
         headrace.run("--to", str(chain.head.header.number))
         exactly(headrace, serving)
-        process = headrace.start()
         sealed = '"event": "sealed"'
-        until(lambda: sealed in headrace.log.read_text(), "no partition was sealed")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE_SECONDS) == ExitCode.interrupted
+        if sealed not in headrace.log.read_text():
+            # The runs above were too short for the upkeep to get its turn.
+            process = headrace.start()
+            until(lambda: sealed in headrace.log.read_text(), "no partition was sealed")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(PATIENCE_SECONDS) == ExitCode.interrupted
         assert exactly(headrace, serving) >= 1
 
 
