@@ -19,12 +19,11 @@ from benchmarks.served import archive_folder, read_truth, serve_archive
 from benchmarks.stored import compare, every_table
 from infra.devchain.archive import Archive
 from infra.devchain.logfilter import LogFilter
+from infra.settings import LOGS_SEGMENT_BLOCKS
 from schemas.events import builtin_events
 
 CPU_SECONDS_MAX = 7.0
 """Claimed per million logs fetched."""
-SEGMENT_BLOCKS = 100
-"""Filtered logs are few a block: larger segments than a whole chain's carry as many rows."""
 WHOLE_TABLES = ("erc20_transfers", "erc721_transfers", "nonstandard_transfers")
 """Tables whose every event has the topic."""
 
@@ -40,7 +39,7 @@ def run(blocks: int, folder: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="headrace-logs-only-") as scratch:
         data, config = Path(scratch) / "data", Path(scratch) / "headrace.toml"
         topics = f'[logs]\ntopic0 = ["0x{transfer_topic().hex()}"]\n'
-        config.write_text(f"segment_blocks = {SEGMENT_BLOCKS}\n{topics}")
+        config.write_text(topics)
         with serve_archive(folder, blocks) as served:
             asked = ["run", "--config", str(config), "--chain", "local", "--rpc", served.url]
             asked += ["--source", "logs", "--from", "0", "--to", str(blocks), "--data", str(data)]
@@ -60,7 +59,7 @@ def run(blocks: int, folder: Path) -> dict[str, Any]:
     figures["stored_bytes"] = compared.stored_bytes
     figures["rows"] = compared.rows
     figures["claim_held"] = figures["cpu_seconds_per_million_logs"] <= CPU_SECONDS_MAX
-    return {"blocks": blocks, "segment_blocks": SEGMENT_BLOCKS, **figures}
+    return {"blocks": blocks, "segment_blocks": LOGS_SEGMENT_BLOCKS, **figures}
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -32,6 +32,9 @@ from schemas.tables import Verification
 from sinks.batcher import BatchLimits
 from sinks.canon_row import CanonSettings
 
+LOGS_SEGMENT_BLOCKS = 100
+"""Blocks of a segment, at least, where only filtered logs are fetched: there is little in each."""
+
 
 @dataclass(frozen=True, slots=True)
 class PipelineLimits:
@@ -265,7 +268,8 @@ class Settings(BaseSettings):
     data_dir: Path = Path("headrace-data")
     """The data directory (`data` in the file)."""
     segment_blocks: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    """Blocks of a history segment; left out, as chains.toml says. Fixed once data are stored."""
+    """Blocks of a history segment; left out, as chains.toml says, or 100 with `source = "logs"`.
+    Fixed once data are stored."""
     partition_blocks: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
     """Blocks of a partition, a multiple of `segment_blocks`. Fixed once data are stored."""
     metrics_port: Port | None = None
@@ -301,7 +305,10 @@ class Settings(BaseSettings):
             If the partition is no multiple of the segment.
         """
         facts = load_chains()[self.chain or "local"]
-        segment = self.segment_blocks or facts.segment_blocks
+        usual = facts.segment_blocks
+        if self.source == "logs":
+            usual = max(usual, LOGS_SEGMENT_BLOCKS)
+        segment = self.segment_blocks or usual
         return facts.resized(segment, self.partition_blocks or facts.partition_blocks)
 
     @property
