@@ -146,7 +146,9 @@ TRANSACTION_TABLE = Table(
         ColumnSpec("nonce", "u64", "The sender's transaction count.", TRANSACTIONS),
         ColumnSpec("value_wei", "u256", "Ether sent along.", TRANSACTIONS),
         ColumnSpec("gas_limit", "u64", "Gas the sender allows.", TRANSACTIONS),
-        ColumnSpec("gas_price_wei", "?u256", "Gas price as the node reports it.", TRANSACTIONS),
+        ColumnSpec(
+            "gas_price_wei", "?u256", "Gas price; from type 2 on what was paid, per the node."
+        ),
         ColumnSpec("max_fee_per_gas_wei", "?u256", "Fee cap (EIP-1559).", TRANSACTIONS),
         ColumnSpec("max_priority_fee_per_gas_wei", "?u256", "Tip cap (EIP-1559).", TRANSACTIONS),
         ColumnSpec("max_fee_per_blob_gas_wei", "?u256", "Blob fee cap (EIP-4844).", TRANSACTIONS),
