@@ -94,6 +94,18 @@ class Headrace:
         assert code == 0, said[-4000:]
         return said
 
+    def audit(self) -> None:
+        """Every invariant holds on what is stored."""
+        words = [sys.executable, "-m", "infra.cli", "audit", "--config", str(self.config)]
+        done = subprocess.run(
+            [*words, "--data", str(self.data)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
     def said(self) -> str:
         """The last lines of all runs' output."""
         return self.log.read_text()[-4000:]

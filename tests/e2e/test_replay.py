@@ -180,6 +180,7 @@ def test_real_blocks_and_their_fork(chaindata: Path, tmp_path: Path) -> None:
             assert process.wait(PATIENCE_SECONDS) == ExitCode.interrupted, headrace.said()
         finally:
             headrace.end(process)
+        headrace.audit()
         with headrace.stored("ethereum") as connection:
             check(connection, fork, folder)
             assert numbers(connection, "SELECT depth_blocks FROM reorgs") == [6]
@@ -248,6 +249,7 @@ def test_execution_apis_blocks_with_receipts(chaindata: Path, tmp_path: Path, nu
         headrace = Headrace(tmp_path, [url], grid=(1, 20))
         words = ("--from", str(number), "--to", str(number), "--verify", "full")
         headrace.run(*words)
+        headrace.audit()
         with headrace.stored() as connection:
             one = blocks[number]
             shown = connection.execute("SELECT block_hash, verification FROM blocks", as_bytes=True)

@@ -118,7 +118,8 @@ def other_value(kind: Kind, name: str) -> str:
 def _other(kind: Kind, value: str) -> str:
     if kind.shape == "nullable":
         (inner,) = kind.children
-        default = f"defaultValueOfTypeName({quoted(inner.clickhouse_type)})"
+        # A zero in place of NULL is what some nodes say themselves: another value than that.
+        default = other_value(inner, f"defaultValueOfTypeName({quoted(inner.clickhouse_type)})")
         return f"if(isNull({value}), {default}, {other_value(inner, f'assumeNotNull({value})')})"
     if kind.text.startswith("bytes") and kind.shape == "fixed":
         last = f"bitXor(reinterpretAsUInt8(substring({value}, {kind.width}, 1)), 1)"
