@@ -65,7 +65,10 @@ class Rig:
             floor,
             settings=settings
             or PublisherSettings(
-                coalesce_seconds=0.0, canon=CanonSettings(stale_fork_ms=300, missing_after_ms=500)
+                coalesce_seconds=0.0,
+                # No server here is started again under a publisher that waits for it.
+                retry_seconds=1.0,
+                canon=CanonSettings(stale_fork_ms=300, missing_after_ms=500),
             ),
             on_missing=self.missing.append,
             on_row=self.changes.append,

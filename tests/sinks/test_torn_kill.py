@@ -15,6 +15,7 @@ import pytest
 from infra.clickhouse.server import EmbeddedServer
 from schemas.errors import HeadraceError, Transient
 from sinks.connection import Connection, Endpoint
+from sinks.publisher import PublisherSettings
 from sinks.rewind import Rewinder
 from tests.sinks.rig import Rig, prepare
 from tests.sinks.small_chain import FACTS, TABLES, SmallChain, problem_of, read_state
@@ -146,7 +147,7 @@ def test_publisher_outlives_a_server_that_is_killed(tmp_path: Path) -> None:
     chain = SmallChain(53, 20)
     with (
         EmbeddedServer(tmp_path / "data", chain="test") as server,
-        Rig(endpoint_of(server), chain, 53) as rig,
+        Rig(endpoint_of(server), chain, 53, settings=PublisherSettings()) as rig,
     ):
         prepare(rig.endpoint)
         rig.claim()
