@@ -185,6 +185,48 @@ def _update_schemas() -> list[dict[str, Any]]:
     ]
 
 
+def _ingest_schemas() -> list[dict[str, Any]]:
+    hash_type = {"type": "fixed", "name": "Hash", "size": 32}
+    span = {
+        "type": "record",
+        "name": "BlockSpan",
+        "fields": [
+            {"name": "from_block", "type": "long"},
+            {"name": "to_block", "type": "long"},
+        ],
+    }
+    return [
+        _message(
+            "SegmentWanted",
+            "A range to ingest once more, by name.",
+            [
+                {"name": "chain_id", "type": "long"},
+                {"name": "from_block", "type": "long"},
+                {"name": "to_block", "type": "long"},
+                {"name": "last_hash", "type": ["null", hash_type]},
+                {"name": "streams", "type": {"type": "array", "items": "string"}},
+                {"name": "request_id", "type": "string"},
+                {"name": "reason", "type": "string"},
+                {"name": "requested_at_ms", "type": "long"},
+            ],
+        ),
+        _message(
+            "IngestCheckpoint",
+            "What the broker has acknowledged of a chain.",
+            [
+                {"name": "chain_id", "type": "long"},
+                {"name": "content_version", "type": "string"},
+                {"name": "covered", "type": {"type": "array", "items": span}},
+                {"name": "finalized", "type": ["null", _REF]},
+                {"name": "head", "type": ["null", "long"]},
+                {"name": "requests_offset", "type": "long"},
+                {"name": "instance", "type": "string"},
+                {"name": "observed_at_ms", "type": "long"},
+            ],
+        ),
+    ]
+
+
 def _dead_letter_schema() -> dict[str, Any]:
     return _message(
         "DeadLetter",
@@ -205,7 +247,8 @@ def _dead_letter_schema() -> dict[str, Any]:
 
 def declared_schemas() -> dict[str, dict[str, Any]]:
     """Every message's current schema, made from the declarations."""
-    messages = [*_segment_schemas(), *_update_schemas(), _dead_letter_schema()]
+    messages = [*_segment_schemas(), *_update_schemas(), *_ingest_schemas()]
+    messages.append(_dead_letter_schema())
     return {message["name"]: message for message in messages}
 
 

@@ -19,13 +19,16 @@ from schemas.kinds import parse_kind
 from schemas.segments import (
     BlockRef,
     BlockSegment,
+    BlockSpan,
     DeadLetter,
     EventSegment,
     FinalityAdvanced,
     ForkUpdate,
     HeadObserved,
+    IngestCheckpoint,
     LogSegment,
     SegmentName,
+    SegmentWanted,
 )
 from schemas.tables import BLOCKS, HEADER_REFS, LOGS, TRANSACTION_TABLE, WITHDRAWALS, Table
 from schemas.tables import Verification as Level
@@ -236,6 +239,31 @@ def decode_fork_update(value: bytes) -> ForkUpdate:
     for slot in ("removed", "added"):
         body[slot] = tuple(BlockRef(**ref) for ref in body[slot])
     return ForkUpdate(**body)
+
+
+def encode_segment_wanted(value: SegmentWanted) -> bytes:
+    """A SegmentWanted as a message."""
+    return _plain_encoder("SegmentWanted", value)
+
+
+def decode_segment_wanted(value: bytes) -> SegmentWanted:
+    """The SegmentWanted of a message; raises UnknownMessage."""
+    body = _decode("SegmentWanted", value)
+    return SegmentWanted(**{**body, "streams": tuple(body["streams"])})
+
+
+def encode_ingest_checkpoint(value: IngestCheckpoint) -> bytes:
+    """An IngestCheckpoint as a message."""
+    return _plain_encoder("IngestCheckpoint", value)
+
+
+def decode_ingest_checkpoint(value: bytes) -> IngestCheckpoint:
+    """The IngestCheckpoint of a message; raises UnknownMessage."""
+    body = _decode("IngestCheckpoint", value)
+    body["covered"] = tuple(BlockSpan(**span) for span in body["covered"])
+    if body["finalized"] is not None:
+        body["finalized"] = BlockRef(**body["finalized"])
+    return IngestCheckpoint(**body)
 
 
 def encode_dead_letter(value: DeadLetter) -> bytes:

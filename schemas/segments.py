@@ -178,6 +178,60 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentWanted:
+    """A range to ingest once more, by name: what the topic ``requests`` holds."""
+
+    chain_id: int
+    """The chain."""
+    from_block: int
+    """First block."""
+    to_block: int
+    """Last block, included; whole grid segments are of the history lane, any other of the head."""
+    last_hash: bytes | None
+    """Hash of the last block, 32 bytes, where one certain branch is wanted."""
+    streams: tuple[Stream, ...]
+    """The streams whose loads do not count; all of a block's raw streams are sent anyway."""
+    request_id: str
+    """Who asked and which time: travels as the header ``again``, and no sink drops it."""
+    reason: str
+    """Why, for people."""
+    requested_at_ms: int
+    """Unix milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockSpan:
+    """Blocks from one height to another."""
+
+    from_block: int
+    """First block."""
+    to_block: int
+    """Last block, included."""
+
+
+@dataclass(frozen=True, slots=True)
+class IngestCheckpoint:
+    """What the broker has acknowledged of a chain: where an ingester goes on."""
+
+    chain_id: int
+    """The chain."""
+    content_version: str
+    """16 hex digits: the source and its filter, whatever the level of verification."""
+    covered: tuple[BlockSpan, ...]
+    """Final blocks of which every message is acknowledged, in order, apart from each other."""
+    finalized: BlockRef | None
+    """The newest final block that the head lane has told, if any."""
+    head: int | None
+    """The highest block that the head lane has told, if any."""
+    requests_offset: int
+    """The next offset of the topic ``requests`` to take."""
+    instance: str
+    """Who wrote it."""
+    observed_at_ms: int
+    """Unix milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class Envelope:
     """A message as a topic holds it."""
 
@@ -188,13 +242,16 @@ class Envelope:
     value: bytes
     """The Avro message."""
     headers: dict[str, str] = field(default_factory=dict)
-    """chain_id, lane, from, to, last_hash, schema."""
+    """chain_id, lane, from, to, last_hash, schema; again where it was asked for once more."""
 
 
 DATA_TOPICS: dict[Stream, str] = {"blocks": "raw.blocks", "logs": "raw.logs", "events": "events"}
 """Topic of each stream, without the lane's suffix."""
 
 RAW_HEADS, FORKS, DEAD_LETTERS = "raw.heads", "forks", "dead_letters"
+REQUESTS, CHECKPOINTS = "requests", "checkpoints"
+AGAIN = "again"
+"""Header of a message that was ingested once more: the id of the request."""
 
 
 def data_topic(stream: Stream, lane: Lane) -> str:

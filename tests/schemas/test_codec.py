@@ -19,13 +19,16 @@ from schemas.columns import ColumnBlock, from_python, to_python
 from schemas.segments import (
     BlockRef,
     BlockSegment,
+    BlockSpan,
     DeadLetter,
     EventSegment,
     FinalityAdvanced,
     ForkUpdate,
     HeadObserved,
+    IngestCheckpoint,
     LogSegment,
     SegmentName,
+    SegmentWanted,
 )
 from schemas.tables import (
     BLOCKS,
@@ -107,6 +110,19 @@ def test_plain_messages_round_trip() -> None:
     assert codec.decode_finality_advanced(codec.encode_finality_advanced(final)) == final
     letter = DeadLetter("decode", "HR-3901", "why", "raw.logs.head", 0, 4, b"k", b"v", 8)
     assert codec.decode_dead_letter(codec.encode_dead_letter(letter)) == letter
+
+
+@pytest.mark.parametrize("last_hash", [None, b"\3" * 32])
+def test_a_wanted_segment_round_trips(last_hash: bytes | None) -> None:
+    wanted = SegmentWanted(1, 10, 19, last_hash, ("blocks", "logs"), "r-1", "missing", 5)
+    assert codec.decode_segment_wanted(codec.encode_segment_wanted(wanted)) == wanted
+
+
+@pytest.mark.parametrize(("finalized", "head"), [(None, None), (BlockRef(3, b"\1" * 32), 9)])
+def test_a_checkpoint_round_trips(finalized: BlockRef | None, head: int | None) -> None:
+    spans = (BlockSpan(0, 9), BlockSpan(20, 29))
+    written = IngestCheckpoint(1, "00ff", spans, finalized, head, 7, "one", 8)
+    assert codec.decode_ingest_checkpoint(codec.encode_ingest_checkpoint(written)) == written
 
 
 def test_the_released_files_are_the_declared_schemas(tmp_path: Path) -> None:
