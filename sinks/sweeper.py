@@ -45,7 +45,9 @@ class Sweeper:
     settings
         How long things are kept.
     clock
-        Unix time in seconds.
+        Unix time in seconds, for what ClickHouse stamped.
+    steady
+        Seconds of a clock that nobody sets, for how long a partition has been sealed.
     """
 
     def __init__(
@@ -57,10 +59,11 @@ class Sweeper:
         *,
         settings: SweeperSettings | None = None,
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connection, self._database, self._tables = connection, database, tuple(tables)
         self._publisher, self._settings = publisher, settings or SweeperSettings()
-        self._clock = clock
+        self._clock, self._steady = clock, steady
         self._sealed_at: dict[int, tuple[float, tuple[int, int]]] = {}
 
     def run_once(self) -> list[tuple[str, int]]:
@@ -76,9 +79,10 @@ class Sweeper:
         HeadraceError
             One of HR-40xx.
         """
-        now = self._clock()
+        at = datetime.fromtimestamp(self._clock(), UTC)
         keep = timedelta(seconds=self._settings.canon_keep_seconds)
-        sweep_canon(self._connection, self._database, datetime.fromtimestamp(now, UTC), keep)
+        sweep_canon(self._connection, self._database, at, keep)
+        now = self._steady()
         shown = self._publisher.visible()
         if shown is None:
             return []

@@ -48,6 +48,7 @@ class Rig:
         floor: int = 0,
         settings: PublisherSettings | None = None,
         clock: Clock | None = None,
+        steady: Clock | None = None,
         connect: Callable[[Endpoint], Connection] = Connection,
     ) -> None:
         self.endpoint, self.database, self.chain = endpoint, endpoint.database, chain
@@ -91,6 +92,7 @@ class Rig:
             self.publisher,
             settings=SweeperSettings(execution_seconds_max=1.0),
             **timing,
+            **({} if steady is None else {"steady": steady}),
         )
 
     def __enter__(self) -> Rig:
