@@ -62,6 +62,8 @@ def settings_reference() -> str:
     for name, title in (
         ("rpc", "`[[rpc]]`"),
         ("clickhouse", "`[clickhouse]`"),
+        ("kafka", "`[kafka]`"),
+        ("roles", "`[roles]`"),
         ("logs", "`[logs]`"),
         ("contracts", "`[[contracts]]`"),
     ):
@@ -119,6 +121,8 @@ def _default(field: FieldInfo) -> str:
         return "see below"
     if field.default in (None, ()):
         return "none"
+    if isinstance(field.default, tuple):
+        return " ".join(f"`{one}`" for one in field.default)
     return f"`{field.default}`"
 
 

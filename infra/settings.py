@@ -9,9 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     model_validator,
@@ -23,6 +21,14 @@ from pydantic_settings import (
 )
 
 from infra.clickhouse.config import ServerLimits
+from infra.settings_cluster import (
+    ClickHouseSettings,
+    KafkaSettings,
+    Port,
+    RolesSettings,
+    Section,
+    words,
+)
 from ingest.limits import IngestLimits
 from ingest.redact import redact_url
 from processors.fork import ForkLimits
@@ -91,22 +97,11 @@ def _event_table(value: str) -> str:
     return value
 
 
-def _words(value: object) -> object:
-    return value.replace(",", " ").split() if isinstance(value, str) else value
-
-
 Level = Annotated[Verification, BeforeValidator(_verification)]
 Address = Annotated[str, AfterValidator(_address)]
 EventTableName = Annotated[str, AfterValidator(_event_table)]
 Topic = Annotated[str, AfterValidator(_hash)]
 BlockNumber = Annotated[int, Field(ge=0, le=2**63 - 1)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-
-
-class Section(BaseModel):
-    """A table of the settings file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class RpcEndpoint(Section):
@@ -135,23 +130,14 @@ class RpcEndpoint(Section):
     __str__ = __repr__
 
 
-class ClickHouseSettings(Section):
-    """The embedded ClickHouse server."""
-
-    tcp_port: Port = 0
-    """Port of the native protocol on loopback; 0 lets the system choose."""
-    http_port: Port = 0
-    """Port of the HTTP interface on loopback; 0 lets the system choose."""
-
-
 class LogsFilter(Section):
     """What `source = "logs"` asks for; all empty means every log."""
 
-    addresses: Annotated[tuple[Address, ...], BeforeValidator(_words)] = ()
+    addresses: Annotated[tuple[Address, ...], BeforeValidator(words)] = ()
     """Contracts whose logs are fetched."""
     tables: tuple[EventTableName, ...] = ()
     """Built-in event tables whose events are fetched, for example `erc20_transfers`."""
-    topic0: Annotated[tuple[Topic, ...], BeforeValidator(_words)] = ()
+    topic0: Annotated[tuple[Topic, ...], BeforeValidator(words)] = ()
     """Event signature hashes that are fetched, with those of `tables`."""
 
     @model_validator(mode="before")
@@ -159,10 +145,10 @@ class LogsFilter(Section):
     def _topics_of_tables(cls, value: object) -> object:
         if not isinstance(value, dict) or not value.get("tables"):
             return value
-        tables = _words(value["tables"])
+        tables = words(value["tables"])
         asked = [str(name) for name in (tables if isinstance(tables, list | tuple) else [tables])]
         topics = [topic for name in asked for topic in _event_topics().get(name, ())]
-        given = _words(value.get("topic0", ()))
+        given = words(value.get("topic0", ()))
         joined = dict.fromkeys([*(given if isinstance(given, list | tuple) else [given]), *topics])
         return {**value, "tables": tuple(asked), "topic0": tuple(joined)}
 
@@ -255,7 +241,7 @@ class Settings(BaseSettings):
 
     chain: str | None = None
     """The chain, as `schemas/chains.toml` names it; left out, it is found by its chain id."""
-    rpc: Annotated[tuple[RpcEndpoint, ...], BeforeValidator(_words)] = ()
+    rpc: Annotated[tuple[RpcEndpoint, ...], BeforeValidator(words)] = ()
     """Endpoints, each a URL or a table `[[rpc]]` with url, weight and websocket_url."""
     from_block: BlockNumber | None = None
     """First block (`from` in the file); left out, the last final blocks, or 0 for `local`."""
@@ -275,7 +261,11 @@ class Settings(BaseSettings):
     metrics_port: Port | None = None
     """Port for Prometheus on loopback; left out, none is opened."""
     clickhouse: ClickHouseSettings = ClickHouseSettings()
-    """The embedded server."""
+    """The embedded server, and that of a cluster."""
+    kafka: KafkaSettings = KafkaSettings()
+    """The brokers of a cluster."""
+    roles: RolesSettings = RolesSettings()
+    """What the processes of a cluster do."""
     logs: LogsFilter = LogsFilter()
     """What `source = "logs"` asks for."""
     limits: Limits = Limits()

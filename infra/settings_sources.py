@@ -194,12 +194,21 @@ def _suggest(name: str, known: list[str]) -> str:
     return f"Known here: {', '.join(sorted(known)[:20])}."
 
 
+def _single_tables() -> list[str]:
+    """Names of the tables that a file has once, such as `[kafka]`."""
+    return [
+        file_name(name)
+        for name, field in Settings.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    ]
+
+
 def _from_environment(environ: Mapping[str, str]) -> dict[TreePath, str]:
     """Settings given by HEADRACE_* variables: path of the field → name of the variable."""
     tops = known_keys()
     nested = {
         f"{table}__{key}".upper(): (table, key)
-        for table in ("clickhouse", "limits", "logs")
+        for table in _single_tables()
         for key in known_keys((table,))
     }
     spelt: dict[str, TreePath] = {
@@ -334,7 +343,7 @@ def _without_union_tags(path: TreePath) -> TreePath:
     keys = (
         {
             key
-            for table in ((), ("rpc",), ("contracts",), ("clickhouse",), ("logs",))
+            for table in ((), ("rpc",), ("contracts",), *((name,) for name in _single_tables()))
             for key in known_keys(table)
         }
         | set(FILE_NAMES.values())
@@ -347,9 +356,22 @@ def _without_union_tags(path: TreePath) -> TreePath:
 
 
 def _shown(path: TreePath, value: object) -> str:
-    """The value as an error may show it: an endpoint's address never in full."""
+    """The value as an error may show it: an endpoint's address never in full, a secret never."""
     if path and path[0] == "rpc" and path[-1] != "weight":
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
         return redact_url(text) if isinstance(text, str) and "//" in text else "of this form"
+    if isinstance(value, Mapping) or _secret(path):
+        return "of this form"
     text = repr(value)
     return text if len(text) <= 80 else text[:79] + "…"
+
+
+def _secret(path: TreePath) -> bool:
+    """Whether the field at `path` of a table holds a secret."""
+    if len(path) != 2 or path[0] not in Settings.model_fields:
+        return False
+    for model in _models(Settings.model_fields[path[0]].annotation):
+        field = model.model_fields.get(str(path[1]))
+        if field is not None and "SecretStr" in str(field.annotation):
+            return True
+    return False

@@ -143,6 +143,11 @@ def test_variables_reach_tables_and_lists(file: Path) -> None:
         ("[[contracts]]\nname = 'a'", SettingInvalid, "line 1"),
         (f"[logs]\naddresses = ['{ADDRESS}', '0x12']", SettingInvalid, "line 2"),
         ("[clickhouse]\ntcp_port = 70000", SettingInvalid, "line 2"),
+        ("[clickhouse]\n\nurl = 'http://db:8123'", SettingInvalid, "line 3"),
+        ("[kafka]\nbootstrap = ['a:9092', 'b']", SettingInvalid, "line 2"),
+        ("[kafka]\nbootstrap = []", SettingInvalid, "line 2"),
+        ("[kafka]\nsasl_username = 'me'", SettingInvalid, "line 1"),
+        ("[roles]\nlanes = 'middle'", SettingInvalid, "line 2"),
         ("chain = 'etherium'", ChainUnknown, "line 1"),
         ("a = = 1", SettingsNotToml, "line 1"),
         ("[[contracts]]\nname = 'a'\nabi = 'none.json'", AbiUnreadable, "none.json"),
@@ -233,6 +238,59 @@ def test_secrets_are_never_shown(file: Path) -> None:
     with pytest.raises(SettingInvalid) as raised:
         load(file, '[[rpc]]\nurl = ["https://one.example/secret-key-1"]')
     assert "secret-key" not in raised.value.what_text
+
+
+CLUSTER = """
+[kafka]
+bootstrap = "one:9092, [::1]:9093"
+security_protocol = "SASL_SSL"
+sasl_mechanism = "SCRAM-SHA-512"
+sasl_username = "indexer"
+sasl_password = "secret-key-3"
+ssl_ca = "/etc/ca.pem"
+
+[clickhouse]
+url = "clickhouses://writer:secret-key-4@db:9440"
+"""
+
+
+def test_the_cluster_is_read_from_file_and_variables(file: Path) -> None:
+    environ = {
+        "HEADRACE_KAFKA__PARTITIONS": "12",
+        "HEADRACE_ROLES__LANES": "head",
+        "HEADRACE_CLICKHOUSE__VERIFY": "false",
+    }
+    settings = load(file, CLUSTER, environ)
+
+    assert settings.kafka.bootstrap == ("one:9092", "[::1]:9093")
+    assert settings.kafka.partitions == 12
+    assert settings.roles.lanes == ("head",)
+    assert settings.clickhouse.verify is False
+    assert settings.kafka.exposed == ()
+    assert "secret-key" not in repr(settings)
+    plain = load(file, "", {"HEADRACE_KAFKA__BOOTSTRAP": "localhost:1 127.0.0.9:2 [::1]:3 db:4"})
+    assert plain.kafka.exposed == ("db:4",)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ('sasl_password = "secret-key-3"', "sasl_password = 3_333_333"),
+        ('sasl_mechanism = "SCRAM-SHA-512"', ""),
+        ('"SASL_SSL"', '"SSL"'),
+        ('"SASL_SSL"', '"SASL_PLAINTEXT"'),
+        ("[clickhouse]", 'ssl_key = "/etc/key.pem"\n[clickhouse]'),
+        ("clickhouses://", "https://"),
+        ("9440", "94400000"),
+    ],
+)
+def test_an_error_shows_no_secret_of_the_cluster(file: Path, change: tuple[str, str]) -> None:
+    with pytest.raises(SettingInvalid) as raised:
+        load(file, CLUSTER.replace(*change))
+
+    assert "secret-key" not in str(raised.value)
+    assert "3333333" not in str(raised.value)
+    assert "of this form" in raised.value.what_text
 
 
 def test_settings_are_frozen(file: Path) -> None:
