@@ -134,6 +134,11 @@ def _segment_schemas() -> list[dict[str, Any]]:
             "Decoded events, one column block a table.",
             [{"name": "tables", "type": {"type": "array", "items": event_columns}}],
         ),
+        _segment(
+            "AggregateSegment",
+            "What events add up to in each block, one column block a table.",
+            [{"name": "tables", "type": {"type": "array", "items": event_columns}}],
+        ),
     ]
 
 

@@ -17,6 +17,7 @@ from schemas.columns import ColumnBlock, from_buffers, to_buffers
 from schemas.errors import Permanent
 from schemas.kinds import parse_kind
 from schemas.segments import (
+    AggregateSegment,
     BlockRef,
     BlockSegment,
     BlockSpan,
@@ -30,10 +31,19 @@ from schemas.segments import (
     SegmentName,
     SegmentWanted,
 )
-from schemas.tables import BLOCKS, HEADER_REFS, LOGS, TRANSACTION_TABLE, WITHDRAWALS, Table
+from schemas.tables import (
+    AGGREGATE_TABLES,
+    BLOCKS,
+    HEADER_REFS,
+    LOGS,
+    TRANSACTION_TABLE,
+    WITHDRAWALS,
+    Table,
+)
 from schemas.tables import Verification as Level
 
 _MARKER = b"\xc3\x01"
+_AGGREGATES = {table.name: table for table in AGGREGATE_TABLES}
 
 
 class UnknownMessage(Permanent):
@@ -160,6 +170,17 @@ def decode_log_segment(value: bytes) -> LogSegment:
 
 def encode_event_segment(segment: EventSegment, tables: Mapping[str, Table]) -> bytes:
     """An EventSegment as a message; `tables` declares every table that it holds, by name."""
+    return _encode_tables("EventSegment", segment, tables)
+
+
+def encode_aggregate_segment(segment: AggregateSegment) -> bytes:
+    """An AggregateSegment as a message."""
+    return _encode_tables("AggregateSegment", segment, _AGGREGATES)
+
+
+def _encode_tables(
+    message: str, segment: EventSegment | AggregateSegment, tables: Mapping[str, Table]
+) -> bytes:
     packed = []
     for block in segment.tables:
         columns = []
@@ -173,7 +194,7 @@ def encode_event_segment(segment: EventSegment, tables: Mapping[str, Table]) -> 
         "observed_at_ms": segment.observed_at_ms,
         "tables": packed,
     }
-    return _encode("EventSegment", body)
+    return _encode(message, body)
 
 
 def decode_event_segment(value: bytes) -> EventSegment:
@@ -184,7 +205,22 @@ def decode_event_segment(value: bytes) -> EventSegment:
     UnknownMessage
         If the bytes are not an EventSegment of any released version.
     """
-    body = _decode("EventSegment", value)
+    return EventSegment(*_decode_tables("EventSegment", value))
+
+
+def decode_aggregate_segment(value: bytes) -> AggregateSegment:
+    """The AggregateSegment of a message: it describes its own columns.
+
+    Raises
+    ------
+    UnknownMessage
+        If the bytes are not an AggregateSegment of any released version.
+    """
+    return AggregateSegment(*_decode_tables("AggregateSegment", value))
+
+
+def _decode_tables(message: str, value: bytes) -> tuple[SegmentName, int, tuple[ColumnBlock, ...]]:
+    body = _decode(message, value)
     blocks = []
     try:
         for table in body["tables"]:
@@ -196,10 +232,8 @@ def decode_event_segment(value: bytes) -> EventSegment:
             }
             blocks.append(ColumnBlock(table["table"], table["rows"], columns))
     except (ValueError, StopIteration) as error:
-        raise UnknownMessage(
-            size_bytes=len(value), expected="EventSegment", reason=str(error)
-        ) from error
-    return EventSegment(SegmentName(**body["name"]), body["observed_at_ms"], tuple(blocks))
+        raise UnknownMessage(size_bytes=len(value), expected=message, reason=str(error)) from error
+    return SegmentName(**body["name"]), body["observed_at_ms"], tuple(blocks)
 
 
 def _plain_encoder(message: str, value: object) -> bytes:

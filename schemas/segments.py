@@ -13,7 +13,7 @@ from schemas.tables import Verification
 Lane = Literal["history", "head"]
 """``history``: whole grid segments of final blocks; ``head``: one block a segment."""
 
-Stream = Literal["blocks", "logs", "events"]
+Stream = Literal["blocks", "logs", "events", "aggregates"]
 """What a segment carries; each core stream is loaded, and accepted, on its own."""
 
 
@@ -44,7 +44,8 @@ class SegmentName:
     last_hash: bytes
     """Hash of the last block, 32 bytes: it fixes every block before it, too."""
     content_version: str
-    """16 hex digits: source and verification level, and for events the ABIs and the decoder."""
+    """16 hex digits: source and verification level, for events also the ABIs and the decoder,
+    and for aggregates the aggregator, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,18 @@ class EventSegment:
     """As its LogSegment's."""
     tables: tuple[ColumnBlock, ...]
     """One block a declared event table, and ``decode_failures``; columns are {} where rows is 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateSegment:
+    """What the events of each block of a range add up to."""
+
+    name: SegmentName
+    """What it holds; its stream is ``aggregates``."""
+    observed_at_ms: int
+    """As its EventSegment's."""
+    tables: tuple[ColumnBlock, ...]
+    """One block of each of AGGREGATE_TABLES; columns are {} where rows is 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,8 +258,21 @@ class Envelope:
     """chain_id, lane, from, to, last_hash, schema; again where it was asked for once more."""
 
 
-DATA_TOPICS: dict[Stream, str] = {"blocks": "raw.blocks", "logs": "raw.logs", "events": "events"}
+DATA_TOPICS: dict[Stream, str] = {
+    "blocks": "raw.blocks",
+    "logs": "raw.logs",
+    "events": "events",
+    "aggregates": "aggregates",
+}
 """Topic of each stream, without the lane's suffix."""
+
+SEGMENT_MESSAGES: dict[Stream, str] = {
+    "blocks": "BlockSegment",
+    "logs": "LogSegment",
+    "events": "EventSegment",
+    "aggregates": "AggregateSegment",
+}
+"""The message that carries each stream."""
 
 RAW_HEADS, FORKS, DEAD_LETTERS = "raw.heads", "forks", "dead_letters"
 REQUESTS, CHECKPOINTS = "requests", "checkpoints"
@@ -267,9 +293,7 @@ def segment_envelope(name: SegmentName, segment_blocks: int, value: bytes) -> En
         "from": str(name.from_block),
         "to": str(name.to_block),
         "last_hash": name.last_hash.hex(),
-        "schema": {"blocks": "BlockSegment", "logs": "LogSegment", "events": "EventSegment"}[
-            name.stream
-        ],
+        "schema": SEGMENT_MESSAGES[name.stream],
     }
     key = f"{name.chain_id}:{name.from_block // segment_blocks}".encode()
     return Envelope(data_topic(name.stream, name.lane), key, value, headers)

@@ -54,7 +54,7 @@ class Table:
     name: str
     """Its name in ClickHouse."""
     stream: str
-    """The stream whose loads fill it: ``blocks``, ``logs`` or ``events``."""
+    """The stream whose loads fill it: one of CORE_STREAMS."""
     doc: str
     """What one row is."""
     columns: tuple[ColumnSpec, ...]
@@ -252,6 +252,102 @@ HEADER_REFS = Table(
     order_by=("block_number",),
     identity=("block_number", "block_hash"),
 )
+
+TOKEN_FLOWS = Table(
+    "token_flows",
+    "aggregates",
+    "What a token's transfers of one block add up to.",
+    (
+        *BLOCK_IDENTITY,
+        ColumnSpec("address", "bytes20", "The token: the contract that emitted them.", RECEIPTS),
+        ColumnSpec(
+            "standard",
+            "enum8(erc20=0,erc721=1,erc1155=2)",
+            "Whose transfers: those of erc20_transfers, erc721_transfers or erc1155_transfers.",
+            RECEIPTS,
+        ),
+        ColumnSpec("transfer_count", "u32", "Transfers; of ERC-1155 one for each id.", RECEIPTS),
+        ColumnSpec("mint_count", "u32", "Those from the zero address.", RECEIPTS),
+        ColumnSpec("burn_count", "u32", "Those to the zero address.", RECEIPTS),
+        ColumnSpec(
+            "value",
+            "u256",
+            "Sum of the amounts, modulo 2^256; of ERC-721 1 each, of ERC-1155 over all ids.",
+            RECEIPTS,
+        ),
+        ColumnSpec("minted_value", "u256", "The same of those from the zero address.", RECEIPTS),
+        ColumnSpec("burned_value", "u256", "The same of those to the zero address.", RECEIPTS),
+        ColumnSpec("value_overflow", "bool", "Whether any of the sums is 2^256 or more.", RECEIPTS),
+    ),
+    order_by=("address", "standard", "block_number"),
+    identity=("block_number", "block_hash", "address", "standard"),
+)
+
+
+def _price_columns() -> tuple[ColumnSpec, ...]:
+    """The price after the first, dearest, cheapest and last trade, as the pool itself keeps it."""
+    moments = {
+        "open": "first trade",
+        "high": "trade that left token0 dearest",
+        "low": "trade that left token0 cheapest",
+        "close": "last trade",
+    }
+    return tuple(
+        spec
+        for name, when in moments.items()
+        for spec in (
+            ColumnSpec(
+                f"{name}_sqrt_price_x96",
+                "?u256",
+                f"V3, V4: square root of the price, times 2^96, after the {when}.",
+                RECEIPTS,
+            ),
+            ColumnSpec(
+                f"{name}_reserve0", "?u256", f"V2: reserve of token0 after the {when}.", RECEIPTS
+            ),
+            ColumnSpec(
+                f"{name}_reserve1",
+                "?u256",
+                f"V2: reserve of token1 after the {when}; over reserve0 it is the price.",
+                RECEIPTS,
+            ),
+        )
+    )
+
+
+POOL_TRADES = Table(
+    "pool_trades",
+    "aggregates",
+    "What a pool's swaps of one block add up to, and the prices of token0 in token1 that they left. "
+    "A V2 pair's are null where no Sync stands right before the Swap, or its reserve0 is 0.",
+    (
+        *BLOCK_IDENTITY,
+        ColumnSpec("address", "bytes20", "The pair or pool; V4: the pool manager.", RECEIPTS),
+        ColumnSpec("pool_id", "?bytes32", "V4: the pool's id; null elsewhere.", RECEIPTS),
+        ColumnSpec(
+            "protocol",
+            "enum8(uniswap_v2=0,uniswap_v3=1,uniswap_v4=2)",
+            "Whose swaps: those of uniswap_v2_swaps, uniswap_v3_swaps or uniswap_v4_swaps.",
+            RECEIPTS,
+        ),
+        ColumnSpec("trade_count", "u32", "Swaps.", RECEIPTS),
+        ColumnSpec("first_log_index", "u32", "Position of the first one's log.", RECEIPTS),
+        ColumnSpec("last_log_index", "u32", "Position of the last one's log.", RECEIPTS),
+        ColumnSpec("amount0_in", "u256", "Token0 that the pool received, modulo 2^256.", RECEIPTS),
+        ColumnSpec("amount0_out", "u256", "Token0 that the pool paid, modulo 2^256.", RECEIPTS),
+        ColumnSpec("amount1_in", "u256", "Token1 that the pool received, modulo 2^256.", RECEIPTS),
+        ColumnSpec("amount1_out", "u256", "Token1 that the pool paid, modulo 2^256.", RECEIPTS),
+        ColumnSpec(
+            "amount_overflow", "bool", "Whether any of these sums is 2^256 or more.", RECEIPTS
+        ),
+        *_price_columns(),
+    ),
+    order_by=("address", "pool_id", "protocol", "block_number"),
+    identity=("block_number", "block_hash", "address", "pool_id", "protocol"),
+)
+
+AGGREGATE_TABLES = (TOKEN_FLOWS, POOL_TRADES)
+"""One row a block and key, so a row is the same whether its block came alone or in a segment."""
 
 CORE_TABLES = (BLOCKS, TRANSACTION_TABLE, WITHDRAWALS, LOGS)
 """Tables whose layout is fixed; the decoded events' tables follow the packs and the settings."""

@@ -17,6 +17,7 @@ from schemas import codec
 from schemas.avro_schemas import LAYOUT, declared_schemas, released_schemas, write_schemas
 from schemas.columns import ColumnBlock, from_python, to_python
 from schemas.segments import (
+    AggregateSegment,
     BlockRef,
     BlockSegment,
     BlockSpan,
@@ -34,6 +35,7 @@ from schemas.tables import (
     BLOCKS,
     HEADER_REFS,
     LOGS,
+    TOKEN_FLOWS,
     TRANSACTION_TABLE,
     WITHDRAWALS,
     Table,
@@ -98,6 +100,11 @@ def test_segments_round_trip() -> None:
     )
     assert_same(table, events.tables[0], again_events.tables[0])
     assert again_events.tables[1] == ColumnBlock("others", 0, {})
+    aggregates = AggregateSegment(NAME, 5, (filled(TOKEN_FLOWS), ColumnBlock("pool_trades", 0, {})))
+    again_aggregates = codec.decode_aggregate_segment(codec.encode_aggregate_segment(aggregates))
+    assert (again_aggregates.name, again_aggregates.observed_at_ms) == (NAME, 5)
+    assert_same(TOKEN_FLOWS, aggregates.tables[0], again_aggregates.tables[0])
+    assert again_aggregates.tables[1] == ColumnBlock("pool_trades", 0, {})
 
 
 def test_plain_messages_round_trip() -> None:
