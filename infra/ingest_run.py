@@ -19,12 +19,11 @@ from infra.patience import patiently
 from infra.source import ChainSource
 from infra.storage import Storage
 from ingest.backfill import Backfill, BackfillProgress, SegmentRange, receipts_source
-from ingest.endpoint import Endpoint
-from ingest.fetch import fetch_headers
 from ingest.head import HeadFollower
-from ingest.headwindow import HeadHeader, read_header
+from ingest.headwalk import linked_headers
+from ingest.headwindow import HeadHeader
 from ingest.preflight import Preflight, preflight
-from ingest.providers import ProviderPool, Terms
+from ingest.providers import ProviderPool
 from ingest.publish import Sink, segment_envelopes
 from processors.fork import ForkState
 from processors.reorg import from_blocks, snapshot
@@ -38,7 +37,6 @@ log = structlog.get_logger(__name__)
 
 GENESIS_PARENT = HeadHeader(-1, bytes(32), bytes(32))
 """What the head lane stands on where it begins with block 0."""
-HEADERS_PER_REQUEST = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +190,7 @@ class IngestRun:
         if row is None or row.head.number < first:
             return
         settled = row.finalized.number if row.finalized else row.floor
-        headers = await self._headers(list(range(settled, row.head.number + 1)))
+        headers = await linked_headers(self._pool, list(range(settled, row.head.number + 1)))
         chain = [BlockRef(header.number, header.hash) for header in headers]
         if not chain:
             return
@@ -233,25 +231,9 @@ class IngestRun:
     async def _header_or_none(self, number: int) -> HeadHeader | None:
         """The endpoints' header at a height; None where they have none."""
         try:
-            return (await self._headers([number]))[0]
+            return (await linked_headers(self._pool, [number]))[0]
         except Transient:
             return None
-
-    async def _headers(self, numbers: list[int]) -> list[HeadHeader]:
-        """Headers by height, as long as they link."""
-        found: list[HeadHeader] = []
-        for at in range(0, len(numbers), HEADERS_PER_REQUEST):
-            part = numbers[at : at + HEADERS_PER_REQUEST]
-
-            async def work(endpoint: Endpoint, part: list[int] = part) -> list[HeadHeader]:
-                return [read_header(raw) for raw in await fetch_headers(endpoint, part)]
-
-            terms = Terms(f"headers from block {part[0]}", calls=len(part))
-            for header in (await self._pool.run(work, terms)).value:
-                if found and header.parent_hash != found[-1].hash:
-                    return found
-                found.append(header)
-        return found
 
     # --- head -----------------------------------------------------------------------------------
 
@@ -284,7 +266,7 @@ class IngestRun:
         elif visible and visible[0].number == boundary - 1:
             anchor = visible.pop(0)
         else:
-            anchor = (await self._headers([boundary - 1]))[0]
+            anchor = (await linked_headers(self._pool, [boundary - 1]))[0]
         known = [anchor]
         for header in visible:
             if header.parent_hash != known[-1].hash:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import msgspec
@@ -16,6 +16,8 @@ from ingest.publish import Build
 from schemas.errors_ingest import BlockNotServed
 
 log = structlog.get_logger(__name__)
+
+HEADERS_PER_REQUEST = 50
 
 HeaderReader: TypeAlias = Callable[[bytes | msgspec.Raw], HeadHeader]
 """Reads a header from JSON and proves its hash where it can; raises an HR-22xx error."""
@@ -33,6 +35,36 @@ class ReadsHeaders(Protocol):
 def reader_of(build: Build) -> HeaderReader:
     """How headers are read beside blocks that `build` proves."""
     return build.read_header if isinstance(build, ReadsHeaders) else read_header
+
+
+async def linked_headers(pool: ProviderPool, numbers: Sequence[int]) -> list[HeadHeader]:
+    """Headers by height, as long as each is the child of the one before.
+
+    Parameters
+    ----------
+    pool : ProviderPool
+        Who is asked.
+    numbers : Sequence[int]
+        Heights of a range, ascending.
+
+    Raises
+    ------
+    HeadraceError
+        A header could not be had.
+    """
+    found: list[HeadHeader] = []
+    for at in range(0, len(numbers), HEADERS_PER_REQUEST):
+        part = numbers[at : at + HEADERS_PER_REQUEST]
+
+        async def work(endpoint: Endpoint, part: Sequence[int] = part) -> list[HeadHeader]:
+            return [read_header(raw) for raw in await fetch_headers(endpoint, part)]
+
+        terms = Terms(f"headers from block {part[0]}", calls=len(part))
+        for header in (await pool.run(work, terms)).value:
+            if found and header.parent_hash != found[-1].hash:
+                return found
+            found.append(header)
+    return found
 
 
 async def walk_back(
