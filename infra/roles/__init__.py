@@ -1,0 +1,1 @@
+"""Settings in, one running process of a cluster out: a module a role."""
