@@ -53,6 +53,8 @@ class IngestLimits:
     """Blocks of one such request while catching up."""
     head_walk_blocks_max: int = 20_000
     """How far parents are walked back before the branch is given up and reported."""
+    head_bridge_blocks_max: int = 500_000
+    """Headers that an ingester fetches to connect the head lane after it was away."""
     head_silent_seconds: float = 60.0
     """After so long without any head the display shows a coded warning."""
     rollback_polls: int = 3
