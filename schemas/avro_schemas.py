@@ -200,6 +200,7 @@ def _ingest_schemas() -> list[dict[str, Any]]:
             {"name": "to_block", "type": "long"},
         ],
     }
+    claim_kind = {"type": "enum", "name": "ClaimKind", "symbols": ["claim", "beat", "release"]}
     return [
         _message(
             "SegmentWanted",
@@ -213,6 +214,19 @@ def _ingest_schemas() -> list[dict[str, Any]]:
                 {"name": "request_id", "type": "string"},
                 {"name": "reason", "type": "string"},
                 {"name": "requested_at_ms", "type": "long"},
+            ],
+        ),
+        _message(
+            "PublisherClaim",
+            "A publisher's word on the chain whose canon it writes.",
+            [
+                {"name": "chain_id", "type": "long"},
+                {"name": "kind", "type": claim_kind},
+                {"name": "generation", "type": "long"},
+                {"name": "publisher", "type": "string"},
+                {"name": "host", "type": "string"},
+                {"name": "pid", "type": "long"},
+                {"name": "observed_at_ms", "type": "long"},
             ],
         ),
         _message(

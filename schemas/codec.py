@@ -28,6 +28,7 @@ from schemas.segments import (
     HeadObserved,
     IngestCheckpoint,
     LogSegment,
+    PublisherClaim,
     SegmentName,
     SegmentWanted,
 )
@@ -284,6 +285,16 @@ def decode_segment_wanted(value: bytes) -> SegmentWanted:
     """The SegmentWanted of a message; raises UnknownMessage."""
     body = _decode("SegmentWanted", value)
     return SegmentWanted(**{**body, "streams": tuple(body["streams"])})
+
+
+def encode_publisher_claim(value: PublisherClaim) -> bytes:
+    """A PublisherClaim as a message."""
+    return _plain_encoder("PublisherClaim", value)
+
+
+def decode_publisher_claim(value: bytes) -> PublisherClaim:
+    """The PublisherClaim of a message; raises UnknownMessage."""
+    return PublisherClaim(**_decode("PublisherClaim", value))
 
 
 def encode_ingest_checkpoint(value: IngestCheckpoint) -> bytes:

@@ -245,6 +245,27 @@ class IngestCheckpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class PublisherClaim:
+    """A publisher's word on the chain whose canon it writes: what the topic ``claims`` holds."""
+
+    chain_id: int
+    """The chain."""
+    kind: Literal["claim", "beat", "release"]
+    """``claim``: it is the publisher from now on, of the generation offset + 1; ``beat``: it still
+    is; ``release``: it has ended, and another need not wait."""
+    generation: int
+    """Of a beat and a release; 0 of a claim, whose generation is known when it stands."""
+    publisher: str
+    """A random id of the process's publisher."""
+    host: str
+    """Name of the machine or container."""
+    pid: int
+    """Process id on it."""
+    observed_at_ms: int
+    """Unix milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class Envelope:
     """A message as a topic holds it."""
 

@@ -28,6 +28,7 @@ from schemas.segments import (
     HeadObserved,
     IngestCheckpoint,
     LogSegment,
+    PublisherClaim,
     SegmentName,
     SegmentWanted,
 )
@@ -123,6 +124,11 @@ def test_plain_messages_round_trip() -> None:
 def test_a_wanted_segment_round_trips(last_hash: bytes | None) -> None:
     wanted = SegmentWanted(1, 10, 19, last_hash, ("blocks", "logs"), "r-1", "missing", 5)
     assert codec.decode_segment_wanted(codec.encode_segment_wanted(wanted)) == wanted
+
+
+def test_a_claim_round_trips() -> None:
+    claim = PublisherClaim(1, "beat", 7, "00ff", "host", 12, 5)
+    assert codec.decode_publisher_claim(codec.encode_publisher_claim(claim)) == claim
 
 
 @pytest.mark.parametrize(("finalized", "head"), [(None, None), (BlockRef(3, b"\1" * 32), 9)])
