@@ -16,6 +16,7 @@ from infra.docs_tables import (
     chain_table,
     data_dictionary,
     error_table,
+    kafka_topic_table,
     metric_table,
     topic_table,
 )
@@ -28,6 +29,7 @@ GENERATED = {
     "data-dictionary": data_dictionary,
     "errors": error_table,
     "exit-codes": exit_code_table,
+    "kafka-topics": kafka_topic_table,
     "metrics": metric_table,
     "settings": settings_reference,
     "topics": topic_table,

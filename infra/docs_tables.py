@@ -13,6 +13,7 @@ from schemas.errors import HeadraceError, Transient
 from schemas.events import DECODE_FAILURES, builtin_events
 from schemas.metrics import METRICS
 from schemas.tables import CORE_TABLES, Table
+from schemas.topics import TOPICS
 
 AREAS = {
     "HR-1": "Settings and command line",
@@ -25,6 +26,13 @@ AREAS = {
     "HR-3": "Processors",
     "HR-4": "ClickHouse",
     "HR-5": "Data directory and embedded server",
+    "HR-60": "Kafka",
+    "HR-61": "The role ingest",
+    "HR-62": "The role process",
+    "HR-63": "The roles sink and publish",
+    "HR-64": "Replay",
+    "HR-65": "The cluster on one machine",
+    "HR-66": "Aggregates",
 }
 """Headings by the longest prefix of the code."""
 
@@ -118,6 +126,28 @@ def data_dictionary() -> str:
 def dictionary_tables() -> tuple[Table, ...]:
     """Core tables, built-in events, and decode_failures."""
     return (*CORE_TABLES, *(one.table for one in builtin_events()), DECODE_FAILURES)
+
+
+def kafka_topic_table() -> str:
+    """Every topic of Kafka."""
+    kept = {
+        "segments": "`retention_bytes` a partition, `retention_hours`",
+        "control": "`retention_hours`, and 30 days at least",
+        "newest": "the newest of each key, for ever",
+        "letters": "`retention_bytes` a partition",
+    }
+    rows = [
+        (
+            f"`{topic.name}`",
+            " ".join(f"`{name}`" for name in topic.messages) or "private",
+            topic.doc,
+            f"`{topic.key}`" if topic.key.startswith("chain_id") else topic.key,
+            "`partitions`" if topic.partitioned else "1",
+            kept[topic.retention],
+        )
+        for topic in TOPICS
+    ]
+    return markdown_table(("Topic", "Message", "Holds", "Key", "Partitions", "Kept"), rows)
 
 
 def topic_table() -> str:

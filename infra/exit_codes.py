@@ -19,7 +19,7 @@ class ExitCode(IntEnum):
     network = 3
     """No endpoint could serve what was asked."""
     storage = 4
-    """The data directory or ClickHouse failed."""
+    """The data directory, ClickHouse or Kafka failed."""
     halted = 5
     """The data contradict themselves or the chain; nothing doubtful was shown."""
     interrupted = 130
@@ -31,7 +31,7 @@ MEANINGS = {
     ExitCode.failed: "a check of `doctor` or `audit` failed, or something unexpected happened",
     ExitCode.usage: "the command line, the settings or the query must be corrected",
     ExitCode.network: "no endpoint could serve what was asked; run again to go on",
-    ExitCode.storage: "the data directory or ClickHouse failed",
+    ExitCode.storage: "the data directory, ClickHouse or Kafka failed",
     ExitCode.halted: "halted: data contradict the chain, and nothing doubtful was shown",
     ExitCode.interrupted: "Ctrl-C; what was done is kept",
 }
@@ -43,6 +43,7 @@ _BY_PREFIX = {
     "HR-3": ExitCode.halted,
     "HR-4": ExitCode.storage,
     "HR-5": ExitCode.storage,
+    "HR-6": ExitCode.storage,
     # The server given by hand, and a directory that holds nothing, are storage.
     "HR-1023": ExitCode.storage,
     "HR-1030": ExitCode.storage,

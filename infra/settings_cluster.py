@@ -112,7 +112,7 @@ class KafkaSettings(Section):
     """Bytes that a partition of a topic of segments keeps."""
     retention_hours: float = Field(default=168.0, gt=0, le=24 * 3650)
     """Hours that a topic of segments is kept; what is unread by then is lost to its reader."""
-    message_bytes_max: int = Field(default=32 * 1024**2, ge=1024**2, le=1024**3)
+    message_bytes_max: int = Field(default=32 * 1024**2, ge=1024**2, le=512 * 1024**2)
     """Bytes of a message, at most, before and after compression."""
     compression: Literal["zstd", "lz4", "none"] = "zstd"
     """How producers compress."""
