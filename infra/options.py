@@ -38,6 +38,10 @@ RpcOption = Annotated[
     list[str] | None,
     typer.Option("--rpc", metavar="URL", help="Endpoint; repeat for speed and failover."),
 ]
+LanesOption = Annotated[
+    str | None,
+    typer.Option("--lanes", metavar="history,head", help="Lanes of this process (default: both)."),
+]
 
 
 def read_settings(config: Path | None, **flags: object) -> Settings:

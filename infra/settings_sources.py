@@ -35,7 +35,13 @@ ENV_PREFIX = "HEADRACE_"
 ENV_TYPO_CUTOFF = 0.75
 """How near a HEADRACE_* variable must be to a setting to be taken for a misspelt one."""
 
-FLAGS = {"from_block": "--from", "to_block": "--to", "data_dir": "--data"}
+FLAGS = {
+    "from_block": "--from",
+    "to_block": "--to",
+    "data_dir": "--data",
+    "roles__lanes": "--lanes",
+    "roles__agents": "--agents",
+}
 TreePath = tuple[str | int, ...]
 
 
@@ -54,13 +60,14 @@ class Origins:
 
     def where(self, path: TreePath) -> str:
         """The origin of the value at `path`, for people."""
-        top = str(path[0]) if path else ""
-        if top in self.flags:
-            return f"flag {FLAGS.get(top, '--' + top)}"
+        for length in range(len(path), 0, -1):
+            flag = "__".join(map(str, path[:length]))
+            if flag in self.flags:
+                return f"flag {FLAGS.get(flag, '--' + flag)}"
         for length in range(len(path), 0, -1):
             if path[:length] in self.variables:
                 return f"environment variable {self.variables[path[:length]]}"
-        spelt = (file_name(top), *path[1:])
+        spelt = (file_name(str(path[0])) if path else "", *path[1:])
         line = line_of(self.lines, spelt)
         if self.file is None:
             return "settings"
@@ -80,7 +87,8 @@ def load_settings(
     config
         The settings file; None takes `default_file` where it exists.
     flags
-        Values of command-line flags by field of `Settings`; None and () are left out.
+        Values of command-line flags by field of `Settings`, of a table's field as
+        `table__field`; None and () are left out.
     environ
         The environment.
     default_file
@@ -102,7 +110,8 @@ def load_settings(
     for path, name in variables.items():
         _set(values, path, _parsed(environ[name]))
     set_flags = {key: value for key, value in flags.items() if value not in (None, (), [])}
-    values.update(set_flags)
+    for name, value in set_flags.items():
+        _set(values, tuple(name.split("__")), value)
     origins = Origins(config, lines, variables, frozenset(set_flags))
     _check_limits(values, origins)
     _check_chain(values, origins)
