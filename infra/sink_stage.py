@@ -8,7 +8,12 @@ from dataclasses import dataclass
 
 from infra.queues import ByteQueue
 from infra.stages import Counts
-from schemas.codec import decode_block_segment, decode_event_segment, decode_log_segment
+from schemas.codec import (
+    decode_aggregate_segment,
+    decode_block_segment,
+    decode_event_segment,
+    decode_log_segment,
+)
 from schemas.segments import Envelope, LogSegment, SegmentName
 from sinks.batcher import Batch, Batcher
 from sinks.ledger import LedgerRow
@@ -169,4 +174,6 @@ def decode_segment(envelope: Envelope) -> Segment:
         return decode_block_segment(envelope.value)
     if schema == "LogSegment":
         return decode_log_segment(envelope.value)
-    return decode_event_segment(envelope.value)
+    if schema == "EventSegment":
+        return decode_event_segment(envelope.value)
+    return decode_aggregate_segment(envelope.value)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from infra.queues import ByteQueue, QueueClosed
 from processors.abi import Layouts
+from processors.aggregate import aggregate_events
 from processors.decode import decode_logs
 from processors.fork import Applied, ForkState, Halt
 from processors.reorg import advance
@@ -20,6 +21,7 @@ from schemas.codec import (
     decode_finality_advanced,
     decode_head_observed,
     decode_log_segment,
+    encode_aggregate_segment,
     encode_event_segment,
 )
 from schemas.segments import Envelope, ForkUpdate, segment_envelope
@@ -128,7 +130,7 @@ class Stage:
 def decode_apply(
     layouts: Layouts, segment_blocks: int, source: ByteQueue, target: ByteQueue, counts: Counts
 ) -> Callable[[Envelope], None]:
-    """The decode stage: raw.logs in, events out."""
+    """The decode stage: raw.logs in, events and what they add up to out."""
     tables: Mapping[str, Table] = {table.name: table for table in layouts.tables}
 
     def apply(envelope: Envelope) -> None:
@@ -136,6 +138,9 @@ def decode_apply(
         events = decode_logs(segment, layouts)
         value = encode_event_segment(events, tables)
         target.put_blocking(segment_envelope(events.name, segment_blocks, value))
+        aggregates = aggregate_events(events)
+        value = encode_aggregate_segment(aggregates)
+        target.put_blocking(segment_envelope(aggregates.name, segment_blocks, value))
         counts.blocks += segment.headers.rows
         counts.logs += segment.logs.rows
         source.done()

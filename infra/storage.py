@@ -10,6 +10,7 @@ from infra.sink_stage import Arrival
 from infra.source import ChainSource
 from ingest.headwindow import HeadHeader
 from processors.abi import Layouts
+from processors.aggregate import aggregate_version
 from processors.decode import event_version
 from schemas.errors_infra import SettingsOfOtherContent
 from schemas.segments import SegmentName
@@ -151,10 +152,12 @@ class Storage:
         SettingsOfOtherContent
         """
         raw = source.versions()
+        events = {event_version(version, self.layouts.content_version) for version in raw}
         expected = {
             "blocks": raw,
             "logs": raw,
-            "events": {event_version(version, self.layouts.content_version) for version in raw},
+            "events": events,
+            "aggregates": {aggregate_version(version) for version in events},
         }
         stored = self.reader.execute(
             "SELECT stream, groupUniqArray(content_version) FROM ledger GROUP BY stream"

@@ -318,8 +318,8 @@ def _price_columns() -> tuple[ColumnSpec, ...]:
 POOL_TRADES = Table(
     "pool_trades",
     "aggregates",
-    "What a pool's swaps of one block add up to, and the prices of token0 in token1 that they left. "
-    "A V2 pair's are null where no Sync stands right before the Swap, or its reserve0 is 0.",
+    "What a pool's swaps of one block add up to, and the prices of token0 in token1 they left; "
+    "those of a V2 pair are null where no Sync stands right before the Swap or its reserve0 is 0.",
     (
         *BLOCK_IDENTITY,
         ColumnSpec("address", "bytes20", "The pair or pool; V4: the pool manager.", RECEIPTS),
@@ -349,10 +349,10 @@ POOL_TRADES = Table(
 AGGREGATE_TABLES = (TOKEN_FLOWS, POOL_TRADES)
 """One row a block and key, so a row is the same whether its block came alone or in a segment."""
 
-CORE_TABLES = (BLOCKS, TRANSACTION_TABLE, WITHDRAWALS, LOGS)
+CORE_TABLES = (BLOCKS, TRANSACTION_TABLE, WITHDRAWALS, LOGS, *AGGREGATE_TABLES)
 """Tables whose layout is fixed; the decoded events' tables follow the packs and the settings."""
 
-CORE_STREAMS = ("blocks", "logs", "events")
+CORE_STREAMS = ("blocks", "logs", "events", "aggregates")
 """A block is visible when each of these has an accepted load for it."""
 
 

@@ -16,7 +16,15 @@ from dataclasses import dataclass
 from schemas.columns import ColumnBlock
 from schemas.errors import HeadraceError, Transient
 from schemas.errors_sinks import ColumnsMismatch, WriteAbandoned
-from schemas.segments import BlockSegment, EventSegment, Lane, LogSegment, SegmentName, Stream
+from schemas.segments import (
+    AggregateSegment,
+    BlockSegment,
+    EventSegment,
+    Lane,
+    LogSegment,
+    SegmentName,
+    Stream,
+)
 from schemas.tables import Table
 from sinks.checksum import block_checksum
 from sinks.connection import Connection
@@ -24,7 +32,7 @@ from sinks.ddl import OPEN
 from sinks.ledger import LedgerRow, append_ledger
 from sinks.load_block import load_block
 
-Segment = BlockSegment | LogSegment | EventSegment
+Segment = BlockSegment | LogSegment | EventSegment | AggregateSegment
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,17 +14,28 @@ from typing import Any
 from infra.devchain.blocks import EXTRA_DATA, OMMERS_HASH, REQUESTS_HASH
 from infra.devchain.envelopes import BLOB_GAS
 from infra.devchain.model import FAILURES, Block, Log, Transaction
+from infra.devchain.truth_aggregates import aggregates_of
 from schemas.events import builtin_events
-from schemas.tables import EVENT_IDENTITY
+from schemas.tables import AGGREGATE_TABLES, BLOCK_IDENTITY, CORE_TABLES, EVENT_IDENTITY
 
-Key = tuple[int, ...]
-"""Block number and position: log index and sub_index, transaction index, or nothing more."""
+Key = tuple[Any, ...]
+"""Block number and position: log index and sub_index, transaction index, or nothing more; of an
+aggregate what it is of."""
 Row = dict[str, Any]
 """Values by column, as `schemas.columns.to_python` gives them."""
 UNTOLD = ("verification", "unknown_fields", "layout", "reason")
 """Columns that say how a row was made or why; a failure's truth has ``reason_word`` instead."""
 _FAILURE_COLUMNS = ("topic0", "topic_count", "data_bytes", "reason_word")
 _MODULUS = 1 << 256
+_SUMMED = {
+    table.name: tuple(
+        spec.name
+        for spec in table.columns[len(BLOCK_IDENTITY) :]
+        if spec.kind_text.removeprefix("?") in ("u32", "u256")
+    )
+    for table in AGGREGATE_TABLES
+}
+"""The aggregates' columns of numbers."""
 
 
 @cache
@@ -153,7 +164,8 @@ def rows_of(block: Block, chain_id: int) -> Iterator[tuple[str, Key, Row]]:
     ------
     tuple of str, Key and Row
         The key is (number) in ``blocks``, (number, position) in ``transactions`` and
-        ``withdrawals``, (number, log_index) in ``logs``, (number, log_index, sub_index) elsewhere.
+        ``withdrawals``, (number, log_index) in ``logs``, (number, log_index, sub_index) in the
+        events' tables, the identity without the block's hash in the aggregates'.
     """
     number = block.header.number
     yield "blocks", (number,), block_row(block)
@@ -167,6 +179,7 @@ def rows_of(block: Block, chain_id: int) -> Iterator[tuple[str, Key, Row]]:
         }
         yield "withdrawals", (number, position), _identity(block) | row
     log_index = 0
+    events: dict[str, list[Row]] = {}
     for index, sent in enumerate(block.transactions):
         yield "transactions", (number, index), _transaction_row(block, index, sent, chain_id)
         for log in sent.logs:
@@ -178,15 +191,16 @@ def rows_of(block: Block, chain_id: int) -> Iterator[tuple[str, Key, Row]]:
             yield "logs", (number, log_index), _log_row(place, log)
             if log.table:
                 for sub_index, row in _event_rows(place, log):
+                    events.setdefault(log.table, []).append(row)
                     yield log.table, (number, log_index, sub_index), row
             log_index += 1
+    yield from aggregates_of(events)
 
 
 def truth_of(blocks: Iterable[Block], chain_id: int = 1337) -> dict[str, dict[Key, Row]]:
     """The rows that some blocks give, by table and key; every table is there, also when empty."""
-    tables: dict[str, dict[Key, Row]] = {
-        name: {} for name in ("blocks", "transactions", "withdrawals", "logs", *parameter_columns())
-    }
+    names = (*(table.name for table in CORE_TABLES), *parameter_columns())
+    tables: dict[str, dict[Key, Row]] = {name: {} for name in names}
     for block in blocks:
         for table, key, row in rows_of(block, chain_id):
             tables[table][key] = row
@@ -202,6 +216,7 @@ class Totals:
 
     def add(self, block: Block) -> None:
         """Count one block's rows."""
+        events: dict[str, list[Row]] = {}
         number = block.header.number
         self._count("blocks", {"gas_used": block.header.gas_used})
         for withdrawal in block.withdrawals:
@@ -213,7 +228,13 @@ class Totals:
                 self._count("logs", {"log_index": log_index})
                 if log.table:
                     self._events(log, number, log_index)
+                    place = _identity(block) | {"log_index": log_index}
+                    events.setdefault(log.table, []).extend(
+                        row for _, row in _event_rows(place, log)
+                    )
                 log_index += 1
+        for table, _, row in aggregates_of(events):
+            self._count(table, {name: row[name] or 0 for name in _SUMMED[table]})
 
     def _count(self, table: str, numbers: Mapping[str, int], rows: int = 1) -> None:
         total = self.tables.setdefault(table, {"rows": 0})

@@ -12,6 +12,7 @@ from infra.queues import ByteQueue, QueueClosed
 from infra.sink_stage import HEADS_MAX, OBSERVED_MAX, Arrival, HeadTimes, SinkStage, decode_segment
 from infra.stages import Counts, Failures, ReorgStage, Router, Stage, decode_apply
 from processors.abi import build_layouts
+from processors.aggregate import aggregate_events
 from processors.decode import decode_logs
 from processors.reorg import from_blocks
 from schemas.codec import (
@@ -140,7 +141,7 @@ async def test_each_topic_goes_to_the_stages_that_take_it() -> None:
     assert topics(router.heads) == ["raw.heads"]
 
 
-def test_the_decode_stage_gives_events_of_the_same_blocks() -> None:
+def test_the_decode_stage_gives_events_and_aggregates_of_the_same_blocks() -> None:
     source, target, counts = queue(), queue(), Counts()
     segment = logs_of(10, 19, rows=30)
     source.put_blocking(envelope_of(segment))
@@ -154,8 +155,13 @@ def test_the_decode_stage_gives_events_of_the_same_blocks() -> None:
     assert decoded.name == decode_logs(segment, LAYOUTS).name
     assert (decoded.name.from_block, decoded.name.to_block) == (10, 19)
     assert counts.logs == 30
-    # Done only after its events wait in the next queue: a drain never misses them.
-    assert (source.undone, target.undone) == (0, 1)
+    aggregates = target.get(SOON)
+    assert aggregates is not None
+    assert (aggregates.topic, aggregates.key) == ("aggregates.history", taken.key)
+    made = decode_segment(aggregates)
+    assert made.name == aggregate_events(decode_logs(segment, LAYOUTS)).name
+    # Done only after both wait in the next queue: a drain never misses them.
+    assert (source.undone, target.undone) == (0, 2)
 
 
 # --- reorg ---------------------------------------------------------------------------------------

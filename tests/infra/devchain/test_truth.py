@@ -8,11 +8,19 @@ from infra.devchain import Budget, Chain, Spec, truth_of
 from infra.devchain.model import FAILURES
 from infra.devchain.truth import UNTOLD, parameter_columns
 from processors.abi import build_layouts
+from processors.aggregate import aggregate_events
 from processors.decode import decode_logs
 from schemas.columns import ColumnBlock, from_python, to_python
 from schemas.events import builtin_events
 from schemas.segments import LogSegment, SegmentName
-from schemas.tables import CORE_TABLES, HEADER_REFS, LOGS, Verification, empty_block
+from schemas.tables import (
+    AGGREGATE_TABLES,
+    CORE_TABLES,
+    HEADER_REFS,
+    LOGS,
+    Verification,
+    empty_block,
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +50,11 @@ def test_every_declared_column_is_told(truth):
 
 
 def test_keys_are_the_identities(truth):
+    declared = {table.name: table for table in (*CORE_TABLES, *build_layouts().tables)}
     for table, rows in truth.items():
+        names = [name for name in declared[table].identity if name != "block_hash"]
         for key, row in rows.items():
-            position = {"blocks": [], "transactions": ["transaction_index"]}.get(
-                table, ["position"] if table == "withdrawals" else ["log_index", "sub_index"]
-            )
-            if table == "logs":
-                position = ["log_index"]
-            assert key == (row["block_number"], *(row[name] for name in position))
+            assert key == tuple(row[name] for name in names)
 
 
 def test_transactions_are_what_the_rpc_answers(chain, truth):
@@ -81,7 +86,17 @@ def test_transactions_are_what_the_rpc_answers(chain, truth):
             assert row["log_count"] == len(receipt["logs"])
 
 
-def test_the_decoder_finds_exactly_the_truth(truth):
+def rows_of(block, table):
+    """A block's rows as dictionaries."""
+    if not block.rows:
+        return []
+    values = [to_python(column.kind, block.columns[column.name]) for column in table.columns]
+    names = [column.name for column in table.columns]
+    return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+
+
+def decoded(truth, layouts):
+    """What the project's own decoder makes of the logs."""
     rows = list(truth["logs"].values())
     columns = {
         column.name: from_python(column.kind, [row[column.name] for row in rows])
@@ -96,22 +111,29 @@ def test_the_decoder_finds_exactly_the_truth(truth):
         empty_block(HEADER_REFS),
         ColumnBlock("logs", len(rows), columns),
     )
+    return decode_logs(segment, layouts)
+
+
+def test_the_decoder_finds_exactly_the_truth(truth):
     layouts = build_layouts()
     declared = {table.name: table for table in layouts.tables}
-    for block in decode_logs(segment, layouts).tables:
+    for block in decoded(truth, layouts).tables:
         found = {}
-        if block.rows:
-            values = {
-                column.name: to_python(column.kind, block.columns[column.name])
-                for column in declared[block.table].columns
-            }
-            for index in range(block.rows):
-                row = {name: column[index] for name, column in values.items()}
-                if block.table == FAILURES:
-                    row["reason_word"] = row.pop("reason").split(b":")[0].decode()
-                    del row["layout"]
-                found[row["block_number"], row["log_index"], row["sub_index"]] = row
+        for row in rows_of(block, declared[block.table]):
+            if block.table == FAILURES:
+                row["reason_word"] = row.pop("reason").split(b":")[0].decode()
+                del row["layout"]
+            found[row["block_number"], row["log_index"], row["sub_index"]] = row
         assert found == truth[block.table], block.table
+
+
+def test_the_aggregator_finds_exactly_the_truth(truth):
+    segment = aggregate_events(decoded(truth, build_layouts()))
+    for table, block in zip(AGGREGATE_TABLES, segment.tables, strict=True):
+        names = [name for name in table.identity if name != "block_hash"]
+        rows = rows_of(block, table)
+        assert {tuple(row[name] for name in names): row for row in rows} == truth[table.name]
+        assert len(rows) == len(truth[table.name])
 
 
 def test_most_tables_have_rows(truth):
