@@ -71,6 +71,12 @@ def _verification(value: object) -> object:
     return value
 
 
+def _last_block(value: object) -> object:
+    if isinstance(value, str) and value != "latest" and not value.strip().isdecimal():
+        raise ValueError("a last block is a number or `latest`")
+    return value
+
+
 def _address(value: str) -> str:
     if not re.fullmatch(r"0x[0-9a-fA-F]{40}", value):
         raise ValueError("an address is 0x and 40 hexadecimal digits")
@@ -245,7 +251,7 @@ class Settings(BaseSettings):
     """Endpoints, each a URL or a table `[[rpc]]` with url, weight and websocket_url."""
     from_block: BlockNumber | None = None
     """First block (`from` in the file); left out, the last final blocks, or 0 for `local`."""
-    to_block: BlockNumber | Literal["latest"] = "latest"
+    to_block: Annotated[BlockNumber | Literal["latest"], BeforeValidator(_last_block)] = "latest"
     """Last block (`to` in the file); `latest` goes on with the head."""
     source: Literal["receipts", "logs"] = "receipts"
     """`receipts`: blocks with receipts, provable; `logs`: eth_getLogs only, cheap."""

@@ -198,8 +198,9 @@ def test_variables_of_others_are_left_alone(file: Path) -> None:
 def test_a_mistake_in_a_variable_or_flag_names_it(file: Path) -> None:
     with pytest.raises(SettingInvalid, match="HEADRACE_FROM"):
         load(file, "from = 1", {"HEADRACE_FROM": "x"})
-    with pytest.raises(SettingInvalid, match="flag --to"):
+    with pytest.raises(SettingInvalid, match="flag --to") as caught:
         load(file, "to = 1", to_block="x")
+    assert "a number or `latest`" in caught.value.why_text
     with pytest.raises(ChainUnknown, match="flag --chain"):
         load(file, "", chain="x")
 
