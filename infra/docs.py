@@ -1,4 +1,4 @@
-"""Declarations in, the generated tables of docs/*.md out; `--check` finds drift.
+"""Declarations in, the generated tables of docs/*.md and whole files out; `--check` finds drift.
 
 A generated part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``; the rest of a
 page is written by hand. `python -m infra.docs` writes, `python -m infra.docs --check` compares.
@@ -9,8 +9,10 @@ from __future__ import annotations
 import difflib
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+from infra import dashboard
 from infra.docs_cli import cli_reference, exit_code_table, settings_reference
 from infra.docs_tables import (
     chain_table,
@@ -36,6 +38,9 @@ GENERATED = {
 }
 """Every generated part by its name."""
 
+WHOLE_FILES = {dashboard.PATH: dashboard.dashboard}
+"""Every file that is generated as a whole."""
+
 _PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -58,15 +63,23 @@ def parts_of(page: str) -> list[str]:
 def drift(folder: Path = FOLDER) -> dict[str, str]:
     """Pages that differ from their declarations, each with the difference."""
     found = {}
-    for path in sorted(folder.glob("*.md")):
-        written = path.read_text("utf-8")
-        fresh = generate(written)
+    for path, written, fresh in _versions(folder):
         if fresh != written:
             lines = difflib.unified_diff(
                 written.splitlines(), fresh.splitlines(), path.name, "declared", lineterm="", n=1
             )
             found[path.name] = "\n".join(lines)
     return found
+
+
+def _versions(folder: Path) -> Iterator[tuple[Path, str, str]]:
+    """Each file with generated parts: its path, its text, and what its text should be."""
+    for path in sorted(folder.glob("*.md")):
+        written = path.read_text("utf-8")
+        yield path, written, generate(written)
+    if folder == FOLDER:
+        for path, whole in WHOLE_FILES.items():
+            yield path, path.read_text("utf-8") if path.exists() else "", whole()
 
 
 def main(arguments: list[str]) -> int:
@@ -80,9 +93,7 @@ def main(arguments: list[str]) -> int:
             return 1
         sys.stdout.write("docs agree with the declarations\n")
         return 0
-    for path in sorted(FOLDER.glob("*.md")):
-        written = path.read_text("utf-8")
-        fresh = generate(written)
+    for path, written, fresh in _versions(FOLDER):
         if fresh != written:
             path.write_text(fresh, "utf-8")
             sys.stdout.write(f"wrote {path.name}\n")
