@@ -1,4 +1,4 @@
-"""Fixtures for every test: real chain data, a real ClickHouse, a real anvil."""
+"""Fixtures for every test: real chain data, a real ClickHouse, Kafka and anvil."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["tests.anvil_fixture", "tests.clickhouse_fixture"]
+pytest_plugins = ["tests.anvil_fixture", "tests.clickhouse_fixture", "tests.kafka_rig"]
 
 REPOSITORY = Path(__file__).parent.parent
-FOR_TESTS = ("HEADRACE_CHAINDATA", "HEADRACE_REQUIRE_ANVIL")
+FOR_TESTS = ("HEADRACE_CHAINDATA", "HEADRACE_REQUIRE_ANVIL", "HEADRACE_REQUIRE_KAFKA")
 
 # No deadlines: a slow machine is no failure. A failing example prints how to repeat it.
 settings.register_profile("headrace", deadline=None, print_blob=True)

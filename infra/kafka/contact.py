@@ -63,6 +63,16 @@ class Contact:
         """Whether the brokers are thought to be out of reach."""
         return self._lost_at is not None
 
+    @property
+    def reason(self) -> str:
+        """What the client said last."""
+        return self._reason
+
+    def raise_failure(self) -> None:
+        """Raise what ended the contact, if anything did."""
+        if self._failure is not None:
+            raise self._failure
+
     def on_error(self, error: KafkaError) -> None:
         """The client's `error_cb`: remember what it says."""
         if error.code() in REFUSALS:
@@ -102,8 +112,7 @@ class Contact:
             If they have not answered for `unreachable_seconds_max`.
         BrokerRefused, ProducerFailed
         """
-        if self._failure is not None:
-            raise self._failure
+        self.raise_failure()
         now = self._clock()
         if self._lost_at is None or now - self._probed_at < PROBE_SECONDS:
             return
