@@ -48,6 +48,7 @@ _BY_PREFIX = {
     "HR-1023": ExitCode.storage,
     "HR-1030": ExitCode.storage,
     # What the user typed.
+    "HR-6201": ExitCode.usage,
     "HR-2001": ExitCode.usage,
     "HR-2054": ExitCode.usage,
     "HR-31": ExitCode.usage,
@@ -61,6 +62,11 @@ _BY_PREFIX = {
     "HR-2056": ExitCode.halted,
     "HR-4505": ExitCode.halted,
     "HR-4506": ExitCode.halted,
+    # Messages or states are gone, or a chain halted: an operator decides.
+    "HR-6202": ExitCode.halted,
+    "HR-6203": ExitCode.halted,
+    "HR-6204": ExitCode.halted,
+    "HR-6205": ExitCode.halted,
     # A reorg below finality, found when a run begins.
     "HR-5103": ExitCode.halted,
 }

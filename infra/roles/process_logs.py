@@ -1,0 +1,51 @@
+"""Lines of Faust's and aiokafka's own loggers in, one structured line each out, seldom repeated."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import structlog
+
+from schemas.errors import HeadraceError
+
+log = structlog.get_logger(__name__)
+
+SEEN_SECONDS = 30.0
+"""A line that is the same but for its data is shown at most so often."""
+LOGGERS = ("faust", "mode", "aiokafka")
+EXPECTED = ("Topic creation disabled", "Cannot determine timestamp")
+"""What these libraries warn of and we want so."""
+
+
+class QuietHandler(logging.Handler):
+    """Shows warnings and errors without tracebacks: what ends the process is said by its code."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(logging.WARNING)
+        self._clock = clock
+        self._shown: dict[tuple[str, object], float] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a line, unless it was just shown or says what we say ourselves."""
+        error = record.exc_info[1] if record.exc_info else None
+        text = record.getMessage()
+        if isinstance(error, HeadraceError) or text.startswith(EXPECTED):
+            return
+        key, now = (record.name, record.msg), self._clock()
+        if now - self._shown.get(key, float("-inf")) < SEEN_SECONDS:
+            return
+        self._shown[key] = now
+        reason = {"error": f"{type(error).__name__}: {error}"} if error else {}
+        show = log.error if record.levelno >= logging.ERROR else log.warning
+        show("faust_says", logger=record.name, text=text.strip().splitlines()[0], **reason)
+
+
+def quiet_logs() -> None:
+    """Route the libraries' loggers through `QuietHandler`, and nowhere else."""
+    handler = QuietHandler()
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.propagate = False

@@ -1,0 +1,69 @@
+"""What one worker is to do, where it puts what it makes, and who counts: declarations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from processors.fork import ForkLimits
+from processors.steps import Step
+from schemas.errors import Permanent
+from schemas.segments import Envelope, Lane
+
+OnDelivered = Callable[[Envelope, int, int], None]
+
+
+class Outputs(Protocol):
+    """Where agents put what they make: `infra.kafka.producer.EnvelopeProducer`."""
+
+    async def put(
+        self,
+        envelope: Envelope,
+        *,
+        partition: int | None = None,
+        on_delivered: OnDelivered | None = None,
+    ) -> None:
+        """Send, waiting only for room; `on_delivered` is called on the loop."""
+        ...
+
+    async def deliver(self, envelope: Envelope, *, partition: int | None = None) -> tuple[int, int]:
+        """Send and wait for the brokers."""
+        ...
+
+
+class Tally(Protocol):
+    """Who counts what the agents did: the metrics of the role."""
+
+    def derived(self, agent: str, blocks: int, rows: int) -> None:
+        """The brokers have what was derived of a message of so many blocks and rows."""
+        ...
+
+    def refused(self, agent: str, error: Permanent) -> None:
+        """A message went to ``dead_letters``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one worker does."""
+
+    lane: Lane
+    """The lane."""
+    prefix: str
+    """Of topics and groups."""
+    steps: tuple[Step, ...]
+    """The agents that derive streams."""
+    reorg: bool
+    """Whether it runs the reorg agent, too."""
+    limits: ForkLimits
+    """Of the fork states."""
+    accept_lost: bool = False
+    """Go on after messages that retention dropped."""
+    rebuild_forks: bool = False
+    """Give up the stored fork states, to make them anew."""
+
+    @property
+    def app_id(self) -> str:
+        """The name of the Faust app, which is its consumer group."""
+        return f"{self.prefix}process.{self.lane}"

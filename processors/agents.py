@@ -1,0 +1,363 @@
+"""A plan and a producer in, the Faust app of one lane out: messages in, derived messages out.
+
+Not pure, and as thin as it can be: read, call one pure function, forward, acknowledge. Faust
+loses messages in most of the ways in which it can be used; this one was found to lose none:
+
+- Events are acknowledged by us (`noack`), in the order of their offsets, once the brokers have
+  what follows from them; any failure ends the process, and the message is read again.
+- One coroutine an agent: with more, Faust commits past what is not acknowledged. No `take`, no
+  transactions. To scale, start more workers.
+- Outputs go through librdkafka, to the partition of their source.
+- What cannot be read goes to ``dead_letters``, and is acknowledged after that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import faust
+import structlog
+from faust.types import TP, EventT
+
+from processors.agent_messages import (
+    dead_letter_envelope,
+    derived_envelope,
+    fork_envelope,
+    halted,
+    read_observed,
+    snapshot_envelope,
+)
+from processors.agent_plan import Outputs, Plan, Tally
+from processors.faust_offsets import Acks, EagerTables, Offsets, Waiting, patch_faust
+from processors.fork import Halt, NeedBlock
+from processors.fork_codec import KeptFork, decode_fork, encode_fork
+from processors.heads import NOTHING, hear
+from processors.steps import Derived, Step
+from schemas.codec import UnknownMessage
+from schemas.errors import Permanent
+from schemas.errors_kafka import MessageTooLarge
+from schemas.errors_process import ForkStateLost
+from schemas.segments import (
+    AGAIN,
+    RAW_HEADS,
+    DeadLetter,
+    Envelope,
+    ForkUpdate,
+    HeadObserved,
+    data_topic,
+)
+from schemas.topics import FORK_STATE, topic_name
+
+log = structlog.get_logger(__name__)
+
+BURST_SECONDS = 0.002
+"""How long the reorg agent waits for a further head before it writes its state."""
+BURST_MESSAGES_MAX = 256
+"""Heads that share one write of the state."""
+SNAPSHOT_UPDATES = 64
+"""A whole snapshot goes to ``forks`` after so many updates of a chain."""
+
+SHAPE: Mapping[str, Any] = {
+    "processing_guarantee": "at_least_once",
+    "agent_supervisor": "mode.CrashingSupervisor",
+    "stream_wait_empty": True,
+    "store": "memory://",
+    "key_serializer": "raw",
+    "value_serializer": "raw",
+    "consumer_auto_offset_reset": "earliest",
+    "table_standby_replicas": 0,
+    "topic_allow_declare": False,
+    "topic_disable_leader": True,
+    "web_enabled": False,
+    "autodiscover": False,
+    "worker_redirect_stdouts": False,
+    # A member is known by its instance, not by where it runs.
+    "canonical_url": "http://headrace",
+}
+"""What no setting changes: the guarantees rest on it."""
+
+
+def build_app(plan: Plan, conf: Mapping[str, Any], outputs: Outputs, tally: Tally) -> faust.App:
+    """The Faust app of one worker.
+
+    Parameters
+    ----------
+    plan
+        What it does.
+    conf
+        Where the brokers are and how to be let in, timeouts and bounds: options of `faust.App`.
+    outputs
+        Where it puts what it makes.
+    tally
+        Who counts.
+
+    Raises
+    ------
+    FaustUntested
+        If the installed Faust is not the one that is patched.
+    """
+    patch_faust()
+    app = faust.App(plan.app_id, TableManager=EagerTables, **SHAPE, **conf)
+    offsets = Offsets(app, accept_lost=plan.accept_lost)
+    for step in plan.steps:
+        agent = SegmentAgent(plan, step, app, outputs, offsets, tally)
+        _declare(app, plan, data_topic(step.takes, plan.lane), step.agent, agent.run)
+    if plan.reorg:
+        reorg = ReorgAgent(plan, app, outputs, offsets, tally)
+        _declare(app, plan, RAW_HEADS, "reorg", reorg.run)
+    return app
+
+
+def _declare(
+    app: faust.App, plan: Plan, source: str, name: str, run: Callable[[Any], Awaitable[None]]
+) -> None:
+    topic = app.topic(topic_name(plan.prefix, source), key_type=bytes, value_type=bytes)
+    app.agent(topic, name=name, concurrency=1)(run)
+
+
+class SegmentAgent:
+    """Derives one stream from another, message by message.
+
+    Several messages are under way at once: the next is derived while the brokers write the last.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        step: Step,
+        app: faust.App,
+        outputs: Outputs,
+        offsets: Offsets,
+        tally: Tally,
+    ) -> None:
+        self._plan, self._step, self._outputs = plan, step, outputs
+        self._offsets, self._tally = offsets, tally
+        self._acks = Acks(app)
+
+    async def run(self, stream: Any) -> None:
+        """The agent."""
+        async for event in stream.noack().events():
+            await self._offsets.check(event)
+            waiting = self._acks.begin(event)
+            try:
+                derived = self._step.derive(event.message.value or b"")
+                await self._forward(waiting, derived)
+            except (UnknownMessage, MessageTooLarge) as error:
+                self._tally.refused(self._step.agent, error)
+                await refuse(
+                    self._step.agent, self._plan, self._outputs, self._acks, waiting, error
+                )
+
+    async def _forward(self, waiting: Waiting, derived: Derived) -> None:
+        message, name = waiting.event.message, derived.name
+        headers: Any = message.headers or ()
+        again = next((value.decode() for header, value in headers if header == AGAIN), None)
+
+        def delivered(*_: object) -> None:
+            blocks = name.to_block - name.from_block + 1
+            self._tally.derived(self._step.agent, blocks, derived.rows_in)
+            self._acks.end(waiting)
+
+        await self._outputs.put(
+            derived_envelope(derived, message.key or b"", again),
+            partition=message.partition,
+            on_delivered=delivered,
+        )
+
+
+async def refuse(
+    agent: str, plan: Plan, outputs: Outputs, acks: Acks, waiting: Waiting, error: Permanent
+) -> None:
+    """Send a message that cannot be taken to ``dead_letters``."""
+    message = waiting.event.message
+    letter = DeadLetter(
+        stage=agent,
+        reason_code=error.code,
+        reason=error.what_text,
+        topic=message.topic.removeprefix(plan.prefix),
+        partition=message.partition,
+        offset=message.offset,
+        key=message.key or b"",
+        value=message.value or b"",
+        observed_at_ms=int(time.time() * 1000),
+    )
+    await outputs.put(
+        dead_letter_envelope(letter),
+        partition=message.partition,
+        on_delivered=lambda *_: acks.end(waiting),
+    )
+
+
+@dataclass(slots=True)
+class _Chain:
+    """What the reorg agent has of one chain beyond its stored bytes."""
+
+    kept: KeptFork = NOTHING
+    """The newest state."""
+    untold: list[ForkUpdate] = field(default_factory=list)
+    """Updates that were not told yet."""
+    since_snapshot: int = 0
+    """Updates told since the last snapshot."""
+    snapshot_due: bool = False
+    """Whether followers need the whole."""
+    observed_at_ms: int = 0
+    """When the last of its heads was observed."""
+
+
+class ReorgAgent:
+    """Follows the heads of every chain, and tells its word on them to ``forks``.
+
+    The state is written to the table's changelog first, then the updates are told, then the heads
+    are acknowledged. So the stored state is never older than what was told: a worker that begins
+    tells a snapshot of it, and no follower is led back into the past. Heads that come together
+    share one write.
+    """
+
+    def __init__(
+        self, plan: Plan, app: faust.App, outputs: Outputs, offsets: Offsets, tally: Tally
+    ) -> None:
+        self._plan, self._app, self._outputs = plan, app, outputs
+        self._offsets, self._tally = offsets, tally
+        self._table: Any = app.Table("fork_state", key_type=bytes, value_type=bytes, partitions=1)
+        self._table.on_recover(self._recover)
+        self._source = TP(topic_name(plan.prefix, RAW_HEADS), 0)
+        self._chains: dict[bytes, _Chain] = {}
+        self._rebuild = plan.rebuild_forks
+        self._acks = Acks(app)
+        self._burst: list[tuple[Waiting, bytes]] = []
+        self._generation: int | None = -1
+        self._end = 0
+
+    async def run(self, stream: Any) -> None:
+        """The agent."""
+        events = aiter(stream.noack().events())
+        coming: asyncio.Future[EventT[Any]] = asyncio.ensure_future(anext(events))
+        try:
+            while True:
+                # A timeout, and not a look into the queue: Faust empties that when it rebalances,
+                # and then waits for what we hold.
+                await asyncio.wait({coming}, timeout=BURST_SECONDS if self._burst else None)
+                if coming.done():
+                    try:
+                        event = coming.result()
+                    except StopAsyncIteration:
+                        break
+                    await self._take(event)
+                    coming = asyncio.ensure_future(anext(events))
+                    if len(self._burst) < BURST_MESSAGES_MAX:
+                        continue
+                await self._settle()
+            await self._settle()
+        finally:
+            coming.cancel()
+
+    async def _recover(self) -> None:
+        """Faust has read the changelog; whatever this raises it would never tell."""
+        try:
+            await self._begin()
+        except Exception as error:  # noqa: BLE001 - the process ends with it
+            await self._app.crash(error)
+
+    async def _begin(self) -> None:
+        """Take up the stored states, and tell followers of them."""
+        self._chains.clear()
+        self._generation = -1
+        if self._source not in self._app.consumer.assignment():
+            return
+        now_ms = int(time.time() * 1000)
+        for key, value in list(self._table.data.items()):
+            kept = NOTHING if self._rebuild else decode_fork(value, self._plan.limits)
+            chain = self._chains[key] = _Chain(kept, observed_at_ms=now_ms)
+            if self._rebuild:
+                await self._store(key, chain)
+            chain.snapshot_due = kept.state is not None
+            await self._tell(key, chain)
+        log.info("fork_states_read", chains=len(self._chains), rebuilding=self._rebuild)
+        self._rebuild = False
+
+    async def _take(self, event: EventT[Any]) -> None:
+        """Take one head, without a word yet."""
+        await self._offsets.check(event)
+        message = event.message
+        if message.generation_id != self._generation:
+            await self._begin_reading(message.generation_id)
+        waiting = self._acks.begin(event)
+        try:
+            observed = read_observed(message.value or b"")
+        except UnknownMessage as error:
+            self._tally.refused("reorg", error)
+            await refuse("reorg", self._plan, self._outputs, self._acks, waiting, error)
+            return
+        key = str(observed.chain_id).encode()
+        chain = self._chains.setdefault(key, _Chain())
+        quiet = self._end if message.offset + 1 < self._end else 0
+        heard = hear(chain.kept, message.offset, observed, self._plan.limits, quiet)
+        for followed in heard.events:
+            if isinstance(followed, Halt):
+                await self._settle()
+                raise halted(observed.chain_id, followed)
+            if isinstance(followed, NeedBlock):
+                log.info("header_awaited", chain_id=observed.chain_id, number=followed.number)
+        chain.kept, chain.observed_at_ms = heard.kept, observed.observed_at_ms
+        chain.untold += heard.updates
+        chain.snapshot_due |= heard.begun
+        self._burst.append((waiting, key))
+        self._tally.derived("reorg", int(isinstance(observed, HeadObserved)), 0)
+
+    async def _begin_reading(self, generation: int | None) -> None:
+        """Look, at the first head of an assignment, whether states and heads fit together."""
+        committed = self._offsets.committed(self._source)
+        if committed and not self._chains and not self._plan.rebuild_forks:
+            changelog = topic_name(self._plan.prefix, FORK_STATE)
+            raise ForkStateLost(changelog=changelog, heads=self._source.topic, offset=committed - 1)
+        ends = await self._app.consumer.highwaters(self._source)
+        self._end, self._generation = ends[self._source] or 0, generation
+        for key, chain in self._chains.items():
+            if chain.kept.offset >= self._end:
+                log.warning("heads_made_anew", chain_id=key.decode(), end=self._end)
+                chain.kept = replace(chain.kept, offset=-1)
+
+    async def _settle(self) -> None:
+        """Write the states of a burst, tell its updates, acknowledge its heads."""
+        if not self._burst:
+            return
+        last = self._burst[-1][0].event.message.offset
+        for chain in self._chains.values():
+            if 0 < chain.kept.quiet_until <= last + 1:
+                chain.kept = replace(chain.kept, quiet_until=0)
+                chain.snapshot_due = True
+        changed = {key: self._chains[key] for _, key in self._burst}
+        changed |= {key: chain for key, chain in self._chains.items() if chain.snapshot_due}
+        for key, chain in changed.items():
+            await self._store(key, chain)
+        for key, chain in changed.items():
+            await self._tell(key, chain)
+        burst, self._burst = self._burst, []
+        for waiting, _ in burst:
+            self._acks.end(waiting)
+
+    async def _store(self, key: bytes, chain: _Chain) -> None:
+        value = encode_fork(chain.kept)
+        await self._outputs.deliver(Envelope(FORK_STATE, key, value), partition=0)
+        self._table.data[key] = value
+
+    async def _tell(self, key: bytes, chain: _Chain) -> None:
+        """What followers of ``forks`` do not know yet, in order; the last is waited for."""
+        if chain.kept.quiet_until:
+            chain.untold.clear()
+            return
+        told = [] if chain.snapshot_due else [fork_envelope(one) for one in chain.untold]
+        chain.since_snapshot += len(told)
+        if chain.snapshot_due or chain.since_snapshot >= SNAPSHOT_UPDATES:
+            assert chain.kept.state is not None
+            told.append(snapshot_envelope(chain.kept.state, chain.observed_at_ms))
+            chain.snapshot_due, chain.since_snapshot = False, 0
+        chain.untold.clear()
+        for envelope in told[:-1]:
+            await self._outputs.put(envelope, partition=0)
+        for envelope in told[-1:]:
+            await self._outputs.deliver(envelope, partition=0)
