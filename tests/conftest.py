@@ -11,7 +11,12 @@ from hypothesis import settings
 pytest_plugins = ["tests.anvil_fixture", "tests.clickhouse_fixture", "tests.kafka_rig"]
 
 REPOSITORY = Path(__file__).parent.parent
-FOR_TESTS = ("HEADRACE_CHAINDATA", "HEADRACE_REQUIRE_ANVIL", "HEADRACE_REQUIRE_KAFKA")
+FOR_TESTS = (
+    "HEADRACE_CHAINDATA",
+    "HEADRACE_REQUIRE_ANVIL",
+    "HEADRACE_REQUIRE_HELM",
+    "HEADRACE_REQUIRE_KAFKA",
+)
 
 # No deadlines: a slow machine is no failure. A failing example prints how to repeat it.
 settings.register_profile("headrace", deadline=None, print_blob=True)
