@@ -15,7 +15,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from typing import Any
 
 import structlog
@@ -23,6 +23,7 @@ import uvloop
 
 from infra.chain_of_endpoints import find_chain, settle_finality
 from infra.display import Display
+from infra.kafka.admin import check_topics
 from infra.kafka.producer import EnvelopeProducer
 from infra.metrics_export import ProgressCollector
 from infra.roles.ingest_head import HeadJob
@@ -39,7 +40,16 @@ from ingest.checkpoint import Checkpoint, checkpoint_envelope
 from ingest.preflight import Preflight, preflight
 from ingest.providers import EndpointSpec, ProviderPool
 from schemas.errors_infra import DrainTimedOut
-from schemas.segments import CHECKPOINTS, FORKS, REQUESTS, Lane, content_version
+from schemas.segments import (
+    CHECKPOINTS,
+    FORKS,
+    RAW_HEADS,
+    REQUESTS,
+    Lane,
+    Stream,
+    content_version,
+    data_topic,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -134,6 +144,7 @@ class Ingester:
     ) -> None:
         self._role, self._settings, self._source, self._pool = role, settings, source, pool
         kafka, lanes = settings.kafka, settings.roles.lanes
+        partitions = check_topics(kafka, _topics(lanes))
         version = content_version(source=sorted(source.versions()))
         self._tail = TopicTail(kafka, CHECKPOINTS)
         stack.callback(self._tail.close)
@@ -148,7 +159,9 @@ class Ingester:
         self._requests = TopicTail(kafka, REQUESTS, self.checkpoint.requests_offset)
         stack.callback(self._requests.close)
         self._producers: dict[Lane, EnvelopeProducer] = {
-            lane: stack.enter_context(EnvelopeProducer(kafka, client_id=f"headrace-ingest-{lane}"))
+            lane: stack.enter_context(
+                EnvelopeProducer(kafka, partitions, client_id=f"headrace-ingest-{lane}")
+            )
             for lane in lanes
         }
         self._sinks: dict[Lane, AcknowledgedSink] = {
@@ -290,6 +303,13 @@ class Ingester:
                 producer.flush(0.0)
             await asyncio.sleep(WATCH_SECONDS)
         await self._write_checkpoint()
+
+
+def _topics(lanes: Iterable[Lane]) -> list[str]:
+    """Names of the topics that an ingester of these lanes needs."""
+    streams: tuple[Stream, ...] = ("blocks", "logs")
+    data = [data_topic(stream, lane) for lane in lanes for stream in streams]
+    return [*data, RAW_HEADS, FORKS, REQUESTS, CHECKPOINTS]
 
 
 async def _first_of(jobs: list[Coroutine[Any, Any, Any]]) -> None:
