@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from processors.fork import ForkState, Halt
@@ -27,6 +28,8 @@ from schemas.segments import (
     segment_envelope,
 )
 
+LETTER_SOURCE = "source."
+"""What the headers of a refused message begin with in those of its letter."""
 SNAPSHOT = "snapshot"
 """Header of a fork update that is a whole snapshot: who knows nothing yet can begin with it."""
 
@@ -48,9 +51,19 @@ def derived_envelope(derived: Derived, key: bytes, again: str | None) -> Envelop
     return replace(envelope, key=key, headers=headers)
 
 
-def dead_letter_envelope(letter: DeadLetter) -> Envelope:
-    """The message of a dead letter; its key is that of what was refused."""
-    return Envelope(DEAD_LETTERS, letter.key, encode_dead_letter(letter), {"schema": "DeadLetter"})
+def dead_letter_envelope(letter: DeadLetter, headers: Iterable[tuple[str, bytes]]) -> Envelope:
+    """The message of a dead letter.
+
+    Parameters
+    ----------
+    letter
+        The letter; its key is that of what was refused.
+    headers
+        Of what was refused: they are kept, for another drive.
+    """
+    kept = {f"{LETTER_SOURCE}{name}": text.decode(errors="replace") for name, text in headers}
+    value = encode_dead_letter(letter)
+    return Envelope(DEAD_LETTERS, letter.key, value, {"schema": "DeadLetter", **kept})
 
 
 def snapshot_envelope(state: ForkState, observed_at_ms: int) -> Envelope:

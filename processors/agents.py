@@ -185,8 +185,9 @@ async def refuse(
         value=message.value or b"",
         observed_at_ms=int(time.time() * 1000),
     )
+    headers: Any = message.headers or ()
     await outputs.put(
-        dead_letter_envelope(letter),
+        dead_letter_envelope(letter, headers),
         partition=message.partition,
         on_delivered=lambda *_: acks.end(waiting),
     )
