@@ -110,7 +110,7 @@ async def _run(settings: Settings, display: Display, layouts: Layouts) -> int:
             )
         source = ChainSource(settings, facts, said.chain_id)
         with _server(settings, facts, said, display) as server:
-            storage = await asyncio.to_thread(Storage, settings, server, source, layouts)
+            storage = await asyncio.to_thread(Storage, settings, server.endpoint(), source, layouts)
             run = Run(settings, display, source, pool, server, storage)
             try:
                 return await run.until_done(said, stop)

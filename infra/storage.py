@@ -1,11 +1,11 @@
-"""A data directory and a chain in, a prepared ClickHouse with its publisher and sink writer out."""
+"""A ClickHouse and a chain in, a prepared database with its publisher and sink writer out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from infra.clickhouse.server import EmbeddedServer
 from infra.settings import Settings
+from infra.settings_cluster import is_loopback
 from infra.sink_stage import Arrival
 from infra.source import ChainSource
 from ingest.headwindow import HeadHeader
@@ -17,10 +17,9 @@ from schemas.segments import SegmentName
 from schemas.tables import CORE_STREAMS, CORE_TABLES, Table
 from sinks.batcher import Batcher
 from sinks.canon_row import Change, Missing
-from sinks.canon_table import read_canon, read_rewinds
-from sinks.connection import Connection
-from sinks.ledger import LedgerRow
-from sinks.manifests import open_ledger
+from sinks.canon_table import read_canon
+from sinks.connection import Connection, Endpoint
+from sinks.known_segments import durable_names
 from sinks.member_views import Members, create_member_views
 from sinks.migrate import prepare_database
 from sinks.publisher import Publisher, PublisherSettings
@@ -34,38 +33,46 @@ class Storage:
     ----------
     settings
         The run's.
-    server
-        A started server.
+    endpoint
+        Where the server listens, and as whom to log in.
     source
         The chain, and what its segments' content versions may be.
     layouts
         Every event's layout and table.
+    prepare
+        Whether to make what is missing; False where a command has done so (`headrace migrate`),
+        and only a publisher or sink is opened.
     """
 
     def __init__(
         self,
         settings: Settings,
-        server: EmbeddedServer,
+        endpoint: Endpoint,
         source: ChainSource,
         layouts: Layouts,
+        *,
+        prepare: bool = True,
     ) -> None:
         self.facts, self.chain_id, self.layouts = source.facts, source.chain_id, layouts
-        facts, chain_id = self.facts, self.chain_id
         self.tables: tuple[Table, ...] = (*CORE_TABLES, *layouts.tables)
-        self.database = facts.name
-        self._server = server
+        self.database = self.facts.name
+        self._endpoint = endpoint.at(self.database)
         self._limits = settings.limits.pipeline
         self._canon_limits = settings.limits.canon
-        with Connection(server.endpoint()) as admin:
-            prepare_database(admin, self.database, self.tables, facts, chain_id)
-            create_member_views(admin, self.database, _members(layouts))
-        self.reader = Connection(server.endpoint(database=self.database))
-        self._connections = [self.reader]
-        self._check_content(source)
+        if prepare:
+            with Connection(endpoint) as admin:
+                prepare_database(admin, self.database, self.tables, self.facts, self.chain_id)
+                create_member_views(admin, self.database, _members(layouts))
+        self._connections: list[Connection] = []
+        self.reader = self.connect()
+        self.versions = _versions(source, layouts)
+        """Content versions that these settings give, by stream."""
+        self._check_content()
 
     def connect(self) -> Connection:
         """A connection of its own for one thread; closed with the storage."""
-        connection = Connection(self._server.endpoint(database=self.database))
+        compression = None if is_loopback(self._endpoint.host) else "lz4"
+        connection = Connection(self._endpoint, compression=compression)
         self._connections.append(connection)
         return connection
 
@@ -74,6 +81,8 @@ class Storage:
         floor: int,
         on_missing: Callable[[Missing], None],
         on_row: Callable[[Change], None],
+        *,
+        poll_seconds: float | None = None,
     ) -> Publisher:
         """The chain's publisher, not yet claimed.
 
@@ -83,6 +92,8 @@ class Storage:
             First block to show.
         on_missing, on_row
             See `Publisher`.
+        poll_seconds
+            How often the ledger is read for loads of other processes; None where there are none.
         """
         return Publisher(
             self.connect(),
@@ -90,7 +101,7 @@ class Storage:
             self.facts,
             dict.fromkeys(CORE_STREAMS),
             floor,
-            settings=PublisherSettings(canon=self._canon_limits),
+            settings=PublisherSettings(poll_seconds=poll_seconds, canon=self._canon_limits),
             on_missing=on_missing,
             on_row=on_row,
         )
@@ -111,17 +122,7 @@ class Storage:
 
     def durable(self, sealed: Sequence[int]) -> set[SegmentName]:
         """Names of the segments of open partitions whose loads may count."""
-        rewinds = read_rewinds(self.reader, self.database)
-
-        def rewound(row: LedgerRow) -> bool:
-            return any(
-                row.generation < rewind.generation and row.to_block > rewind.to_block
-                for rewind in rewinds
-            )
-
-        rows = open_ledger(self.reader, self.database, self.facts, sealed)
-        refused = {row.load_id for row in rows if rewound(row)}
-        return {row.name(self.chain_id) for row in rows if row.load_id not in refused}
+        return durable_names(self.reader, self.database, self.facts, self.chain_id, sealed)
 
     def visible_headers(self, from_block: int, to_block: int = 2**63 - 1) -> list[HeadHeader]:
         """Headers of the visible blocks of a range of heights, oldest first."""
@@ -144,28 +145,32 @@ class Storage:
         for connection in self._connections:
             connection.close()
 
-    def _check_content(self, source: ChainSource) -> None:
+    def _check_content(self) -> None:
         """Refuse settings under which the same blocks would give other rows.
 
         Raises
         ------
         SettingsOfOtherContent
         """
-        raw = source.versions()
-        events = {event_version(version, self.layouts.content_version) for version in raw}
-        expected = {
-            "blocks": raw,
-            "logs": raw,
-            "events": events,
-            "aggregates": {aggregate_version(version) for version in events},
-        }
         stored = self.reader.execute(
             "SELECT stream, groupUniqArray(content_version) FROM ledger GROUP BY stream"
         )
         for stream, versions in stored:
-            strange = sorted(set(versions) - expected.get(stream, set()))
+            strange = sorted(set(versions) - self.versions.get(stream, set()))
             if strange:
                 raise SettingsOfOtherContent(stream=stream, stored=", ".join(strange))
+
+
+def _versions(source: ChainSource, layouts: Layouts) -> dict[str, set[str]]:
+    """Content versions by stream, at any level of verification."""
+    raw = source.versions()
+    events = {event_version(version, layouts.content_version) for version in raw}
+    return {
+        "blocks": raw,
+        "logs": raw,
+        "events": events,
+        "aggregates": {aggregate_version(version) for version in events},
+    }
 
 
 def _members(layouts: Layouts) -> list[Members]:

@@ -7,6 +7,7 @@ classified by ClickHouse's numeric code. A broken connection is opened again by 
 from __future__ import annotations
 
 import logging
+import ssl
 import struct
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -83,6 +84,10 @@ class Endpoint:
     """Port of the HTTP interface, 0 where it is unknown."""
     secure: bool = False
     """Whether to speak TLS."""
+    verify: bool = True
+    """Whether the server's certificate is checked, with TLS."""
+    ca: str | None = None
+    """File of the authorities that may sign it; None takes the system's."""
 
     @property
     def address(self) -> str:
@@ -147,6 +152,8 @@ class Connection:
             password=endpoint.password,
             database=endpoint.database,
             secure=endpoint.secure,
+            verify=endpoint.verify,
+            ca_certs=endpoint.ca or (_system_authorities() if endpoint.secure else None),
             client_name="headrace",
             compression=compression or False,
             connect_timeout=connect_timeout_seconds,
@@ -312,6 +319,11 @@ class Connection:
                 raise failures.ProtocolBroken(
                     address=self.endpoint.address, detail=f"{type(error).__name__}: {error}"
                 ) from error
+
+
+def _system_authorities() -> str | None:
+    """The system's file of authorities; the driver would take certifi's instead."""
+    return ssl.get_default_verify_paths().cafile
 
 
 def from_server(code: int, message: str) -> HeadraceError:
