@@ -48,11 +48,11 @@ class PipelineLimits:
 
     queue_bytes_max: int = 48 * 1024 * 1024
     """Bytes that may wait between two stages, per lane."""
-    batch_rows_max: int = 250_000
+    batch_rows_max: int = 1_000_000
     """Rows of one load of history, over all its tables."""
-    batch_bytes_max: int = 32 * 1024 * 1024
+    batch_bytes_max: int = 64 * 1024 * 1024
     """Bytes of one load of history, as columns in memory."""
-    batch_seconds_max: float = 5.0
+    batch_seconds_max: float = 15.0
     """How long a segment of history waits for others of its load."""
     drain_seconds_max: float = 60.0
     """How long Ctrl-C waits for what is under way before it gives up."""
