@@ -29,7 +29,7 @@ async def find_chain(settings: Settings, pool: ProviderPool) -> tuple[Settings, 
         A partition that is no multiple of its segments.
     """
     if settings.chain is None:
-        chain_id = await _chain_id(pool)
+        chain_id = await ask_chain_id(pool)
         known = [name for name, facts in load_chains().items() if facts.chain_id == chain_id]
         settings = settings.model_copy(update={"chain": known[0] if known else "local"})
     try:
@@ -38,7 +38,15 @@ async def find_chain(settings: Settings, pool: ProviderPool) -> tuple[Settings, 
         raise GridInvalid(reason=str(error)) from error
 
 
-async def _chain_id(pool: ProviderPool) -> int:
+async def ask_chain_id(pool: ProviderPool) -> int:
+    """The chain id that the first endpoint to answer gives.
+
+    Raises
+    ------
+    HeadraceError
+        No endpoint answers.
+    """
+
     async def work(endpoint: Endpoint) -> int:
         return int(msgspec.json.decode(await endpoint.client.call("eth_chainId"), type=str), 16)
 

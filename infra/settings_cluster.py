@@ -91,6 +91,8 @@ class ClickHouseSettings(Section):
     """Authorities that may sign the server's certificate, in PEM; left out, the system's."""
     verify: bool = True
     """Whether the server's certificate is checked; off only where the network is trusted."""
+    unreachable_seconds_max: float = Field(default=600, ge=1, le=86_400)
+    """How long a role tries a server that does not answer before it ends."""
 
 
 class KafkaSettings(Section):

@@ -45,7 +45,7 @@ class OffsetsLost(Permanent):
         "before they were loaded, or the topic was made anew"
     )
     fix = (
-        "start this once with --skip-lost, and run `headrace replay --from {from_block} --to "
+        "start this once with --accept-lost, and run `headrace replay --from {from_block} --to "
         "{to_block}`: it ingests again what is missing and changes nothing else"
     )
 

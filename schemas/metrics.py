@@ -44,5 +44,11 @@ METRICS = (
     Metric(
         "headrace_decode_failures_total", "counter", "Logs that no layout could decode.", "a jump"
     ),
+    Metric(
+        "headrace_lag_messages",
+        "gauge",
+        "Messages of a topic's partition that a sink has not taken.",
+        "a steady rise",
+    ),
     Metric("headrace_dead_letters_total", "counter", "Messages that were refused.", "any rise"),
 )

@@ -49,7 +49,7 @@ class ConsumerSettings:
     """How long ClickHouse may not answer before the loop ends."""
     pause_seconds_max: float = 5.0
     """Longest wait between two attempts to write."""
-    skip_lost: bool = False
+    accept_lost: bool = False
     """Go on at the oldest message that is kept where older ones are gone, instead of ending."""
 
 
@@ -342,7 +342,7 @@ class LaneConsumer:
         if low <= committed <= high:
             return TopicPartition(part.topic, part.partition, committed)
         reason = f"the oldest kept is {low}, the next new one {high}"
-        if not self._settings.skip_lost:
+        if not self._settings.accept_lost:
             raise self._lost(part.topic, part.partition, committed, reason)
         log.warning("offsets_skipped", topic=part.topic, partition=part.partition, reason=reason)
         return TopicPartition(part.topic, part.partition, low)

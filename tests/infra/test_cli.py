@@ -20,7 +20,10 @@ from schemas.errors_ingest import ChainIdWrong, StartBeyondHead
 from schemas.errors_settings import SettingUnknown
 from schemas.errors_verify import ReceiptsRootMismatch
 
-NAMES = ("run", "sql", "status", "audit", "doctor", "demo", "rewind", "ingest", "topics")
+NAMES = (
+    *("run", "sql", "status", "audit", "doctor", "demo", "rewind"),
+    *("ingest", "topics", "process", "sink", "migrate"),
+)
 """The spellings that others rely upon."""
 
 
