@@ -128,9 +128,14 @@ def _other(kind: Kind, value: str) -> str:
         return f"arrayResize({value}, length({value}) + 1)"
     if kind.shape == "ragged":
         return f"concat({value}, 'x')"
+    if kind.text.startswith("enum8"):
+        return f"if(CAST({value}, 'Int8') = 0, 1, 0)"
     return f"NOT {value}" if kind.text == "bool" else f"{value} + 1"
 
 
 def _text(table: Table, name: str) -> str:
     """SQL of an identity's column as text."""
-    return f"hex({name})" if table.column(name).kind.shape == "fixed" else f"toString({name})"
+    shape = table.column(name).kind.shape
+    if shape == "nullable":
+        return f"ifNull(hex({name}), '')"
+    return f"hex({name})" if shape == "fixed" else f"toString({name})"

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from infra.audit import run_audit
+from infra.audit_aggregates import aggregate_invariants
 from infra.clickhouse.server import EmbeddedServer, find_running
 from infra.devchain import serve_in_thread
 from infra.display import Display
@@ -26,9 +27,12 @@ from infra.terminal import open_terminal
 from processors.abi import build_layouts
 from schemas.errors_settings import DataMissing, RangeInvalid, RangeNotVisible
 from schemas.tables import (
+    AGGREGATE_TABLES,
     BLOCKS,
     CORE_TABLES,
     LOGS,
+    POOL_TRADES,
+    TOKEN_FLOWS,
     TRANSACTION_TABLE,
     ColumnSpec,
     Table,
@@ -55,6 +59,7 @@ TRANSFERS = EVENTS["erc20_transfers"]
 PROVEN = [
     (table, [spec for spec in table.columns if spec.proven_by not in ("none", "signature")])
     for table in CORE_TABLES
+    if table not in AGGREGATE_TABLES
 ]
 
 
@@ -205,6 +210,30 @@ def test_any_other_value_in_a_proven_column_is_noticed(
     assert said() == []
 
 
+@pytest.mark.parametrize("table", AGGREGATE_TABLES, ids=lambda table: table.name)
+def test_any_other_value_in_an_aggregate_is_noticed(indexed: Indexed, table: Table) -> None:
+    def found() -> list[tuple[int, str]]:
+        return [
+            row
+            for check in aggregate_invariants()
+            for row in indexed.connection.execute(check.sql.format(from_block=0, to_block=HEAD))
+        ]
+
+    for spec in table.columns:
+        with indexed.tamperer.restoring(table):
+            place, row = indexed.tamperer.visible(table, _used(spec))
+            number = indexed.connection.value(f"SELECT block_number FROM {place} WHERE {row}")
+            value = other_value(spec.kind, spec.name)
+            indexed.tamperer.change(place, row, **{spec.name: value})
+            told = found()
+        assert number in {at for at, _ in told}, spec.name
+        assert all(what.startswith(f"{table.name}: the row of address 0x") for _, what in told)
+        if spec.name not in table.identity:
+            ((_, what),) = told
+            assert what.endswith(f" differs from its events in {spec.name}")
+    assert found() == []
+
+
 def test_any_other_value_in_an_event_is_noticed(indexed: Indexed, said: Any) -> None:
     filled = [
         table
@@ -219,7 +248,11 @@ def test_any_other_value_in_an_event_is_noticed(indexed: Indexed, said: Any) -> 
             indexed.tamperer.change(place, row, **{spec.name: other_value(spec.kind, spec.name)})
         found = said()
     assert {code for code, _, _ in found} == {"I8"}
-    for table, (_, _, what) in zip(filled, found, strict=True):
+    # An aggregate of an event that was changed no longer adds up, either.
+    events = [what for _, _, what in found if ": the row of log_index " in what]
+    others = {what.split(":")[0] for _, _, what in found} - {table.name for table in filled}
+    assert others <= {table.name for table in AGGREGATE_TABLES}
+    for table, what in zip(filled, events, strict=True):
         assert what.startswith(f"{table.name}: the row of log_index ")
         assert what.endswith(f" differs from its log in {table.columns[-1].name}")
 
@@ -234,16 +267,20 @@ def test_a_row_that_is_gone_or_doubled_is_noticed(
         ("delete", TRANSACTION_TABLE): {"I2/I3"},
         ("delete", LOGS): {"I4", "I2/I3"},
         ("delete", TRANSFERS): {"I8"},
+        ("delete", TOKEN_FLOWS): {"I8"},
+        ("delete", POOL_TRADES): {"I8"},
         ("double", BLOCKS): {"I5", "I6"},
         ("double", TRANSACTION_TABLE): {"I6", "I2/I3"},
         ("double", LOGS): {"I4", "I6", "I2/I3"},
         ("double", TRANSFERS): {"I6", "I8"},
+        ("double", TOKEN_FLOWS): {"I6", "I8"},
+        ("double", POOL_TRADES): {"I6", "I8"},
     }
     tables = [table for done, table in expected if done == what]
     changed = {}
     with indexed.tamperer.restoring(*tables):
         for at, table in enumerate(tables):
-            where = f"block_number >= {block + 4 * at}"
+            where = f"block_number >= {block + 3 * at}"
             place, row = indexed.tamperer.visible(table, where)
             number = indexed.connection.value(f"SELECT block_number FROM {place} WHERE {row}")
             getattr(indexed.tamperer, what)(place, row)
