@@ -39,6 +39,7 @@ FLAGS = {
     "from_block": "--from",
     "to_block": "--to",
     "data_dir": "--data",
+    "kafka__partitions": "--partitions",
     "roles__lanes": "--lanes",
     "roles__agents": "--agents",
 }

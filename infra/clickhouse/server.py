@@ -158,6 +158,7 @@ class EmbeddedServer:
         directory = own_data_directory(self.data_dir, self._chain, self._chain_id)
         self._directory = directory
         self._stopping.clear()
+        self._failure = None
         try:
             self._launch(directory)
         except BaseException:

@@ -22,7 +22,7 @@ from schemas.errors_verify import ReceiptsRootMismatch
 
 NAMES = (
     *("run", "sql", "status", "audit", "doctor", "demo", "rewind"),
-    *("ingest", "topics", "process", "sink", "migrate"),
+    *("ingest", "topics", "process", "sink", "migrate", "local"),
 )
 """The spellings that others rely upon."""
 

@@ -1,0 +1,1 @@
+"""Settings in, a whole cluster on one machine out, without Docker."""

@@ -1,0 +1,217 @@
+"""A local cluster's directory in; the cluster started, held, shown or ended out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from infra.chain_of_endpoints import find_chain
+from infra.clickhouse.datadir import write_atomically
+from infra.exit_codes import ExitCode
+from infra.local.child import answer_of
+from infra.local.cluster import LocalCluster
+from infra.local.directory import CLICKHOUSE, KAFKA, LocalDirectory, LocalState
+from infra.local.plan import LocalPlan
+from infra.local.settings_file import settings_toml
+from infra.settings import Settings
+from infra.terminal import Terminal, show_table
+from ingest.providers import ProviderPool
+from schemas.errors_local import LocalEnded, LocalNotReady, LocalWouldNotEnd
+
+UP_SECONDS_MAX = 600.0
+"""Until the servers and every role were started; the first time files are fetched."""
+READY_SECONDS_MAX = 120.0
+DOWN_SECONDS_MAX = 300.0
+POLL_SECONDS = 0.2
+SUPERVISOR_LOG = "supervisor.log"
+
+
+def hold(settings: Settings, path: Path, workers: int) -> int:
+    """Run the cluster in this process until SIGTERM or Ctrl-C, then let it drain."""
+    asked: list[int] = []
+    stopping = threading.Event()
+
+    def on_signal(number: int, _frame: object) -> None:
+        if stopping.is_set():
+            # The second time: every child ends with this process.
+            os._exit(ExitCode.interrupted)
+        asked.append(number)
+        stopping.set()
+
+    settings = asyncio.run(_of_known_chain(settings))
+    with LocalCluster(LocalDirectory(path), settings, LocalPlan(workers)):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, on_signal)
+        stopping.wait()
+    return ExitCode.interrupted if signal.SIGINT in asked else ExitCode.ok
+
+
+async def _of_known_chain(settings: Settings) -> Settings:
+    """With the chain's name, which roles without an endpoint cannot find."""
+    urls = [endpoint.url.get_secret_value() for endpoint in settings.rpc]
+    async with ProviderPool(urls, settings.limits.ingest) as pool:
+        return (await find_chain(settings, pool))[0]
+
+
+def bring_up(terminal: Terminal, settings: Settings, path: Path, workers: int) -> int:
+    """Start the cluster in a process of its own and wait until it is ready.
+
+    Raises
+    ------
+    LocalInUse, NotALocalDirectory, LocalEnded, LocalNotReady
+    """
+    directory = LocalDirectory(path)
+    directory.prepare()
+    # By a file: a command line shows to everybody, and endpoints hold secrets.
+    write_atomically(directory.settings, settings_toml(settings))
+    told = directory.logs / SUPERVISOR_LOG
+    with told.open("wb") as out:
+        supervisor = subprocess.Popen(
+            [
+                *(sys.executable, "-P", "-m", "infra.cli", "local", "up", "--foreground"),
+                *("--config", str(directory.settings), "--dir", str(directory.path)),
+                *("--workers", str(workers)),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={name: value for name, value in os.environ.items() if not _ours(name)},
+            start_new_session=True,
+        )
+    if not terminal.json:
+        terminal.write_line(f"starting; the first time Kafka is fetched (see {told})")
+    state = _await_started(directory, supervisor, told)
+    _await_ready(directory, state)
+    return show_status(terminal, path)
+
+
+def _ours(name: str) -> bool:
+    return name.startswith("HEADRACE_")
+
+
+def _await_started(
+    directory: LocalDirectory, supervisor: subprocess.Popen[bytes], told: Path
+) -> LocalState:
+    until = time.monotonic() + UP_SECONDS_MAX
+    while time.monotonic() < until and supervisor.poll() is None:
+        state = directory.read_state()
+        if state is not None and state.ready and state.pid == supervisor.pid:
+            return state
+        time.sleep(POLL_SECONDS)
+    if supervisor.poll() is None:
+        supervisor.terminate()
+    raise LocalEnded(said=directory.last_words(told), log=str(told))
+
+
+def _await_ready(directory: LocalDirectory, state: LocalState | None) -> None:
+    until = time.monotonic() + READY_SECONDS_MAX
+    while time.monotonic() < until and state is not None:
+        if all(ready for ready, _ in readiness(state).values()):
+            return
+        time.sleep(POLL_SECONDS)
+        state = directory.read_state()
+    if state is None:
+        told = directory.logs / SUPERVISOR_LOG
+        raise LocalEnded(said=directory.last_words(told), log=str(told))
+    wrong = {name: why for name, (ready, why) in readiness(state).items() if not ready}
+    logs = {one.name: one.log for one in state.processes}
+    raise LocalNotReady(
+        seconds=READY_SECONDS_MAX,
+        names=", ".join(f"{name} ({why})" for name, why in wrong.items()),
+        said="; ".join(directory.last_words(logs[name]) for name in wrong),
+        logs=str(directory.logs),
+    )
+
+
+def readiness(state: LocalState) -> dict[str, tuple[bool, str]]:
+    """Whether each process can do its work, and why not, as it says itself."""
+    found = {}
+    for one in state.processes:
+        if one.state == "done":
+            found[one.name] = (True, "")
+        elif one.state != "running":
+            found[one.name] = (False, f"{one.state}, exit code {one.exit_code}")
+        elif one.name in (KAFKA, CLICKHOUSE):
+            found[one.name] = (True, "")
+        else:
+            found[one.name] = answer_of(one.address)
+    return found
+
+
+def show_status(terminal: Terminal, path: Path) -> int:
+    """The processes of the cluster in the directory; exit code 1 where one is not ready."""
+    directory = LocalDirectory(path)
+    state = directory.read_state()
+    if state is None:
+        if terminal.json:
+            terminal.write_json({"directory": str(directory.path), "up": False})
+        else:
+            terminal.write_line(f"no cluster is up in {directory.path}")
+        return ExitCode.failed
+    ready = readiness(state)
+    if terminal.json:
+        fields = asdict(state)
+        for one in fields["processes"]:
+            one["ready"], one["why"] = ready[one["name"]]
+        terminal.write_json({"directory": str(directory.path), "up": True, **fields})
+    else:
+        rows = [
+            (
+                one.name,
+                one.state if ready[one.name][0] or one.state != "running" else "not ready",
+                one.pid,
+                one.starts,
+                one.exit_code,
+                one.address,
+                ready[one.name][1][:80] or one.log,
+            )
+            for one in state.processes
+        ]
+        columns = ("process", "state", "pid", "starts", "last exit", "address", "log, or what")
+        show_table(terminal, "local cluster", columns, rows, right=("pid", "starts", "last exit"))
+        terminal.write_line(f"kafka        {state.bootstrap}")
+        terminal.write_line(
+            f"clickhouse   {state.clickhouse_native} (native), {state.clickhouse_http}"
+        )
+        terminal.write_line(f"settings     {state.settings}")
+        terminal.write_line(f"query        headrace sql --data {path / CLICKHOUSE} 'SELECT …'")
+        terminal.write_line(f"end          headrace local down --dir {path}")
+    return ExitCode.ok if all(one for one, _ in ready.values()) else ExitCode.failed
+
+
+def take_down(terminal: Terminal, path: Path, *, wipe: bool) -> int:
+    """Let the cluster drain and end; with `wipe` remove what it stored.
+
+    Raises
+    ------
+    LocalWouldNotEnd, NotALocalDirectory
+    """
+    directory = LocalDirectory(path)
+    was_up = directory.held()
+    if was_up:
+        pid = directory.owner()
+        with contextlib.suppress(ProcessLookupError, ValueError):
+            os.kill(int(pid), signal.SIGTERM)
+        until = time.monotonic() + DOWN_SECONDS_MAX
+        while directory.held():
+            if time.monotonic() > until:
+                raise LocalWouldNotEnd(path=str(path), seconds=DOWN_SECONDS_MAX, pid=pid)
+            time.sleep(POLL_SECONDS)
+    if wipe:
+        directory.wipe()
+    if terminal.json:
+        terminal.write_json({"directory": str(directory.path), "was_up": was_up, "wiped": wipe})
+    else:
+        terminal.write_line(
+            ("ended" if was_up else f"no cluster is up in {directory.path}")
+            + ("; what it stored is removed" if wipe else "; what it stored stays" * was_up)
+        )
+    return ExitCode.ok
