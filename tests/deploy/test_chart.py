@@ -135,7 +135,7 @@ def test_every_pod_has_settings_that_exist(charted: Charted, tmp_path: Path) -> 
         assert settings.chain in ("ethereum", "base")
         assert settings.from_block is not None
         assert settings.clickhouse.url is not None
-        assert bool(settings.rpc) == (name == "ingest")
+        assert bool(settings.rpc) == (name in ("ingest", "migrate"))
 
 
 def test_every_role_runs_on_every_lane_with_every_agent(charted: Charted, tmp_path: Path) -> None:
@@ -257,10 +257,12 @@ def test_topics_and_tables_are_made_before_any_role(charted: Charted) -> None:
 
     assert {name: given[1:] for name, given in arguments.items()} == {
         "topics": ["topics", "create"],
+        "topics-alter": ["topics", "alter"],
         "migrate": ["migrate"],
     }
-    for job in jobs.values():
-        assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+    for name, job in jobs.items():
+        when = job["metadata"]["annotations"]["helm.sh/hook"]
+        assert when == ("pre-upgrade" if name == "topics-alter" else "pre-install,pre-upgrade")
         # Before a release's own resources: what a hook needs must be a hook itself.
         spec = job["spec"]["template"]["spec"]
         assert "serviceAccountName" not in spec

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from infra.roles.process import make_plan
+from infra.roles.sink import sink_group
 from infra.settings import Settings
 from schemas.segments import DATA_TOPICS, RAW_HEADS, data_topic
 from schemas.topics import topic_name, topics_by_name
@@ -35,7 +36,7 @@ def read_topics(role: str, settings: Settings) -> tuple[str, set[str]]:
         plan = make_plan(settings)
         topics = {data_topic(step.takes, plan.lane) for step in plan.steps}
         return plan.app_id, topics | ({RAW_HEADS} if plan.reorg else set())
-    return f"{prefix}sink.{lane}", {data_topic(stream, lane) for stream in DATA_TOPICS}
+    return sink_group(prefix, lane), {data_topic(stream, lane) for stream in DATA_TOPICS}
 
 
 def test_every_worker_of_a_group_is_scaled_by_the_lag_of_all_it_reads(

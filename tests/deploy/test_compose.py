@@ -116,7 +116,7 @@ def test_a_service_has_settings_that_exist(name: str, tmp_path: Path) -> None:
     assert settings.kafka.bootstrap == ("kafka:19092",)
     assert settings.clickhouse.url is not None
     assert settings.clickhouse.url.get_secret_value().endswith(":secret1@clickhouse:9000")
-    assert bool(settings.rpc) == (name == "ingest")
+    assert bool(settings.rpc) == (name in ("ingest", "migrate"))
 
 
 def test_every_role_runs_on_every_lane_with_every_agent(tmp_path: Path) -> None:

@@ -34,6 +34,23 @@ publish:
   command: publish
 {{- end }}
 
+{{/* What is done before the roles start. */}}
+{{- define "headrace.hooks" -}}
+topics:
+  arguments: [topics, create]
+  when: pre-install,pre-upgrade
+  weight: "-5"
+# Partitions, retention and limits as the values have them now.
+topics-alter:
+  arguments: [topics, alter]
+  when: pre-upgrade
+  weight: "-4"
+migrate:
+  arguments: [migrate]
+  when: pre-install,pre-upgrade
+  weight: "-3"
+{{- end }}
+
 {{- define "headrace.name" -}}
 {{- if contains .Chart.Name .Release.Name -}}
 {{- .Release.Name | trunc 40 | trimSuffix "-" -}}

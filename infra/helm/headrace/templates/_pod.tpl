@@ -44,6 +44,12 @@
 {{- end }}
 {{- end }}
 
+{{/* The nodes, for those that speak to them. Takes the chart's context. */}}
+{{- define "headrace.endpoints" -}}
+- name: HEADRACE_RPC
+  valueFrom: {secretKeyRef: {name: {{ .Values.rpc.secret | quote }}, key: {{ .Values.rpc.urlsKey | quote }}}}
+{{- end }}
+
 {{/* Volumes of every pod. Takes context and the name of the ConfigMap with the settings. */}}
 {{- define "headrace.volumes" -}}
 - {name: tmp, emptyDir: {}}
@@ -156,8 +162,7 @@ spec:
         - {name: HEADRACE_ROLES__AGENTS, value: {{ .role.agents | quote }}}
         {{- end }}
         {{- if eq .role.command "ingest" }}
-        - name: HEADRACE_RPC
-          valueFrom: {secretKeyRef: {name: {{ .context.Values.rpc.secret | quote }}, key: {{ .context.Values.rpc.urlsKey | quote }}}}
+        {{- include "headrace.endpoints" .context | nindent 8 }}
         {{- end }}
       ports:
         - {name: health, containerPort: {{ .context.Values.healthPort }}}
