@@ -12,17 +12,18 @@ from ingest.headwindow import HeadHeader
 from processors.abi import Layouts
 from processors.aggregate import aggregate_version
 from processors.decode import event_version
+from schemas.errors_aggregates import AggregatesMissing
 from schemas.errors_infra import SettingsOfOtherContent
 from schemas.segments import SegmentName
 from schemas.tables import CORE_STREAMS, CORE_TABLES, Table
 from sinks.batcher import Batcher
-from sinks.canon_row import Change, Missing
+from sinks.canon_row import Change, Missing, PublisherSettings
 from sinks.canon_table import read_canon
 from sinks.connection import Connection, Endpoint
 from sinks.known_segments import durable_names
 from sinks.member_views import Members, create_member_views
 from sinks.migrate import prepare_database
-from sinks.publisher import Publisher, PublisherSettings
+from sinks.publisher import Publisher
 from sinks.writer import Writer
 
 
@@ -67,7 +68,11 @@ class Storage:
         self.reader = self.connect()
         self.versions = _versions(source, layouts)
         """Content versions that these settings give, by stream."""
-        self._check_content()
+        try:
+            self._check_content()
+        except BaseException:
+            self.close()
+            raise
 
     def connect(self) -> Connection:
         """A connection of its own for one thread; closed with the storage."""
@@ -151,11 +156,17 @@ class Storage:
         Raises
         ------
         SettingsOfOtherContent
+        AggregatesMissing
+            If what is shown was stored before there were aggregates.
         """
-        stored = self.reader.execute(
-            "SELECT stream, groupUniqArray(content_version) FROM ledger GROUP BY stream"
+        stored: dict[str, list[str]] = dict(
+            self.reader.execute(
+                "SELECT stream, groupUniqArray(content_version) FROM ledger GROUP BY stream"
+            )
         )
-        for stream, versions in stored:
+        if "aggregates" not in stored and self.visible_floor() is not None:
+            raise AggregatesMissing(database=self.database)
+        for stream, versions in stored.items():
             strange = sorted(set(versions) - self.versions.get(stream, set()))
             if strange:
                 raise SettingsOfOtherContent(stream=stream, stored=", ".join(strange))
