@@ -75,7 +75,7 @@ def test_totals_are_those_of_the_rows(chain, archive):
         rows = tables[table].values()
         assert totals["rows"] == len(rows), table
         for column in set(totals) - {"rows"}:
-            total = sum(row[column] for row in rows) % (1 << 256)
+            total = sum(row[column] or 0 for row in rows) % (1 << 256)
             assert totals[column] == total, (table, column)
     assert {name for name, rows in tables.items() if rows} == set(archive.truth)
 
