@@ -112,21 +112,25 @@ def _await_started(
 
 
 def _await_ready(directory: LocalDirectory, state: LocalState | None) -> None:
-    until = time.monotonic() + READY_SECONDS_MAX
-    while time.monotonic() < until and state is not None:
-        if all(ready for ready, _ in readiness(state).values()):
+    start = time.monotonic()
+    while time.monotonic() - start < READY_SECONDS_MAX and state is not None:
+        ready = readiness(state)
+        wrong = [one for one in state.processes if not ready[one.name][0]]
+        if not wrong:
             return
+        if all(one.state == "failed" for one in wrong):
+            break
         time.sleep(POLL_SECONDS)
         state = directory.read_state()
     if state is None:
         told = directory.logs / SUPERVISOR_LOG
         raise LocalEnded(said=directory.last_words(told), log=str(told))
-    wrong = {name: why for name, (ready, why) in readiness(state).items() if not ready}
+    reasons = {name: why for name, (met, why) in readiness(state).items() if not met}
     logs = {one.name: one.log for one in state.processes}
     raise LocalNotReady(
-        seconds=READY_SECONDS_MAX,
-        names=", ".join(f"{name} ({why})" for name, why in wrong.items()),
-        said="; ".join(directory.last_words(logs[name]) for name in wrong),
+        seconds=time.monotonic() - start,
+        names=", ".join(f"{name} ({why})" for name, why in reasons.items()),
+        said="; ".join(directory.last_words(logs[name]) for name in reasons),
         logs=str(directory.logs),
     )
 
