@@ -13,9 +13,7 @@ from itertools import chain
 import numpy as np
 
 from ingest.build_transactions import build_transactions
-from ingest.hexcolumns import AnyRows, InnerRows, Rows, hex_column, quantities
 from ingest.tablecolumns import (
-    as_array,
     block_rows,
     fill_fields,
     nullable_counts,
@@ -23,16 +21,12 @@ from ingest.tablecolumns import (
     repeat_identity,
     table_block,
 )
-from ingest.verdict import Verdict
-from ingest.wire import Block, Log, Receipt, Transaction, Withdrawal
-from schemas.columns import Column, ColumnBlock, Nullable, Ragged
-from schemas.errors_verify import FieldMissing, ReceiptsCountMismatch, TopicsTooMany
-from schemas.kinds import parse_kind
-from schemas.segments import BlockSegment, LogSegment, SegmentName
+from ingest.wire import Block, ReceiptFields, Transaction, Withdrawal
+from schemas.columns import Column, ColumnBlock, Ragged
+from schemas.errors_verify import FieldMissing, ReceiptsCountMismatch
+from schemas.segments import BlockSegment, SegmentName
 from schemas.tables import (
     BLOCKS,
-    HEADER_REFS,
-    LOGS,
     WITHDRAWALS,
     Verification,
     empty_block,
@@ -74,7 +68,6 @@ _WITHDRAWAL_FIELDS = {
 """Columns of ``withdrawals`` that hold one hex field of the withdrawal."""
 
 _NO_WITHDRAWALS = empty_block(WITHDRAWALS)
-_TOPICS_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +80,6 @@ class BlockColumns:
     """Columns of the table ``transactions``; no rows where blocks came without transactions."""
     withdrawals: ColumnBlock
     """Columns of the table ``withdrawals``."""
-
-
-@dataclass(frozen=True, slots=True)
-class LogColumns:
-    """The columns of a segment of the stream ``logs``."""
-
-    headers: ColumnBlock
-    """Columns of ``HEADER_REFS``."""
-    logs: ColumnBlock
-    """Columns of the table ``logs``."""
 
 
 def build_header_columns(blocks: Sequence[Block]) -> dict[str, Column]:
@@ -126,7 +109,7 @@ def build_header_columns(blocks: Sequence[Block]) -> dict[str, Column]:
 
 def build_block_columns(
     blocks: Sequence[Block],
-    receipts: Sequence[Sequence[Receipt]] | None = None,
+    receipts: Sequence[Sequence[ReceiptFields]] | None = None,
     header: dict[str, Column] | None = None,
 ) -> BlockColumns:
     """Build the columns of the tables ``blocks``, ``transactions`` and ``withdrawals``.
@@ -135,7 +118,7 @@ def build_block_columns(
     ----------
     blocks : sequence of Block
         The segment's blocks, in order.
-    receipts : sequence of sequences of Receipt, optional
+    receipts : sequence of sequences of ReceiptFields, optional
         Each block's receipts, in the order of its transactions; without them the columns that
         receipts fill are null.
     header : dict, optional
@@ -156,11 +139,11 @@ def build_block_columns(
     """
     header = build_header_columns(blocks) if header is None else header
     body = [_full_transactions(block) for block in blocks]
-    aligned: list[Receipt | None] | None = None
+    aligned: list[ReceiptFields | None] | None = None
     if receipts is not None:
         parts = zip(blocks, body, receipts, strict=True)
         aligned = list(chain.from_iterable(_align(*part) for part in parts))
-    logs = None if receipts is None else [sum(len(r.logs) for r in part) for part in receipts]
+    logs = None if receipts is None else [sum(r.count_logs() for r in part) for part in receipts]
     counts = [None if block.transactions is None else len(block.transactions) for block in blocks]
     columns = header | {
         "transaction_count": nullable_counts(counts),
@@ -173,95 +156,10 @@ def build_block_columns(
     )
 
 
-def build_log_columns(
-    blocks: Sequence[Block],
-    receipts: Sequence[Sequence[Receipt]],
-    columns: BlockColumns,
-) -> LogColumns:
-    """Build the columns of the table ``logs`` and of its header references from receipts.
-
-    Parameters
-    ----------
-    blocks : sequence of Block
-        The segment's blocks, with their transactions.
-    receipts : sequence of sequences of Receipt
-        Each block's receipts.
-    columns : BlockColumns
-        What `build_block_columns` gave for the same blocks: position and hash of a log's
-        transaction are taken from there.
-
-    Returns
-    -------
-    LogColumns
-        One row a block, one row a log.
-
-    Raises
-    ------
-    HexMalformed, QuantityOutOfRange, TopicsTooMany
-        Naming the block, the field and the value.
-    """
-    logs = [log for part in receipts for receipt in part for log in receipt.logs]
-    counts = [sum(len(receipt.logs) for receipt in part) for part in receipts]
-    transactions = columns.transactions.columns
-    per_transaction = transactions["log_count"]
-    assert isinstance(per_transaction, Nullable)
-    repeats = as_array(per_transaction.values)
-    position: dict[str, Column] = {
-        name: np.repeat(as_array(transactions[name]), repeats, axis=0)
-        for name in ("transaction_hash", "transaction_index")
-    }
-    return _build_logs(blocks, logs, counts, columns.blocks.columns, position)
-
-
-def build_filtered_log_columns(
-    blocks: Sequence[Block], logs: Sequence[Sequence[Log]], columns: BlockColumns
-) -> LogColumns:
-    """Build the columns of the table ``logs`` from eth_getLogs; see `build_log_columns`.
-
-    Parameters
-    ----------
-    blocks : sequence of Block
-        The segment's blocks; their transactions are not needed.
-    logs : sequence of sequences of Log
-        Each block's logs; hash and position of their transactions are the node's word.
-    columns : BlockColumns
-        What `build_block_columns` gave for the same blocks.
-
-    Returns
-    -------
-    LogColumns
-        One row a block, one row a log.
-    """
-    flat = list(chain.from_iterable(logs))
-    counts = [len(part) for part in logs]
-    rows = block_rows(blocks, counts)
-    fields = {"transaction_hash": "transaction_hash", "transaction_index": "transaction_index"}
-    position = fill_fields(LOGS, fields, flat, rows, "log ")
-    return _build_logs(blocks, flat, counts, columns.blocks.columns, position)
-
-
 def block_segment(name: SegmentName, observed_at_ms: int, columns: BlockColumns) -> BlockSegment:
     """The segment of the stream ``blocks`` that carries `columns`."""
     return BlockSegment(
         name, observed_at_ms, columns.blocks, columns.transactions, columns.withdrawals
-    )
-
-
-def log_segment(
-    name: SegmentName,
-    observed_at_ms: int,
-    columns: LogColumns,
-    verdict: Verdict,
-) -> LogSegment:
-    """The segment of the stream ``logs`` that carries `columns` and the verdict on them."""
-    return LogSegment(
-        name,
-        observed_at_ms,
-        verdict.level,
-        verdict.proven,
-        verdict.unproven,
-        columns.headers,
-        columns.logs,
     )
 
 
@@ -278,69 +176,21 @@ def _build_withdrawals(blocks: Sequence[Block], header: dict[str, Column]) -> Co
     return table_block(WITHDRAWALS, len(flat), columns)
 
 
-def _build_logs(
-    blocks: Sequence[Block],
-    logs: list[Log],
-    counts: list[int],
-    header: dict[str, Column],
-    position: dict[str, Column],
-) -> LogColumns:
-    rows = block_rows(blocks, counts)
-    columns = repeat_identity(header, counts) | position
-    columns["log_index"] = _log_indexes(logs, counts, rows)
-    columns |= fill_fields(LOGS, {"address": "address", "data": "data"}, logs, rows, "log ")
-    columns |= _topic_columns([log.topics for log in logs], rows)
-    names = [spec.name for spec in HEADER_REFS.columns if spec.name != "log_count"]
-    references = {name: header[name] for name in names}
-    references["log_count"] = np.array(counts, np.uint32)
-    return LogColumns(
-        table_block(HEADER_REFS, len(blocks), references), table_block(LOGS, len(logs), columns)
-    )
-
-
-def _log_indexes(logs: list[Log], counts: list[int], rows: Rows) -> Column:
-    """The column of log indexes; nearly always they are the logs' positions, literally."""
-    texts = [log.log_index for log in logs]
-    if texts == list(chain.from_iterable(quantities(count) for count in counts)):
-        return positions(counts)
-    return hex_column(LOGS.column("log_index").kind, texts, "log log_index", rows)
-
-
-def _topic_columns(topics: list[list[str]], rows: AnyRows) -> dict[str, Column]:
-    counts = np.fromiter(map(len, topics), np.int64, len(topics))
-    if len(topics) and counts.max() > _TOPICS_MAX:
-        row = int(counts.argmax())
-        raise TopicsTooMany(topics=int(counts[row]), **rows.place(row))
-    bytes32 = parse_kind("bytes32")
-    flat = hex_column(
-        bytes32, list(chain.from_iterable(topics)), "log topic", InnerRows(rows, topics)
-    )
-    starts = np.cumsum(counts) - counts
-    # The row after the last is what stands where a topic is absent.
-    padded = np.concatenate([as_array(flat), np.zeros((1, 32), np.uint8)])
-    columns: dict[str, Column] = {}
-    for place in range(_TOPICS_MAX):
-        valid = counts > place
-        rows_taken = np.where(valid, starts + place, len(padded) - 1)
-        columns[f"topic{place}"] = Nullable(valid, padded.take(rows_taken, axis=0))
-    return columns
-
-
 def _full_transactions(block: Block) -> list[Transaction]:
     """The block's transactions; none where it came without them or with their hashes only."""
     return [tx for tx in block.transactions or () if isinstance(tx, Transaction)]
 
 
 def _align(
-    block: Block, transactions: list[Transaction], receipts: Sequence[Receipt]
-) -> list[Receipt | None]:
+    block: Block, transactions: list[Transaction], receipts: Sequence[ReceiptFields]
+) -> list[ReceiptFields | None]:
     """Each transaction's receipt. Some chains give none for some (Ethermint's failed ones)."""
     place = block_rows([block], [1]).place
     if block.transactions is None or len(transactions) != len(block.transactions):
         raise FieldMissing(field="transactions", **place(0))
     if len(receipts) == len(transactions):
         return list(receipts)
-    aligned: list[Receipt | None] = []
+    aligned: list[ReceiptFields | None] = []
     used = 0
     for transaction in transactions:
         own = used < len(receipts) and receipts[used].transaction_hash == transaction.hash

@@ -19,7 +19,7 @@ from ingest.tablecolumns import (
     repeat_identity,
     table_block,
 )
-from ingest.wire import Block, Receipt, Transaction
+from ingest.wire import Block, ReceiptFields, Transaction
 from schemas.columns import Column, ColumnBlock, Nullable, Ragged, Struct
 from schemas.kinds import parse_kind
 from schemas.tables import TRANSACTION_TABLE, empty_block
@@ -64,7 +64,7 @@ _AUTHORIZATION_FIELDS = ("chain_id", "address", "nonce", "y_parity", "r", "s")
 def build_transactions(
     blocks: Sequence[Block],
     body: list[list[Transaction]],
-    receipts: Sequence[Receipt | None] | None,
+    receipts: Sequence[ReceiptFields | None] | None,
     header: dict[str, Column],
 ) -> ColumnBlock:
     """Build the columns of the table ``transactions``.
@@ -75,7 +75,7 @@ def build_transactions(
         The segment's blocks, only read to name one in an error.
     body : list of lists of Transaction
         Each block's transactions.
-    receipts : sequence of Receipt or None, optional
+    receipts : sequence of ReceiptFields or None, optional
         One a transaction, None where a transaction has none.
     header : dict
         The blocks' identity columns, one row a block.
@@ -117,7 +117,7 @@ def build_transactions(
 
 
 def _receipt_columns(
-    count: int, receipts: Sequence[Receipt | None] | None, rows: AnyRows
+    count: int, receipts: Sequence[ReceiptFields | None] | None, rows: AnyRows
 ) -> dict[str, Column]:
     names = (*_RECEIPT_FIELDS, "post_state_root", "log_count")
     if receipts is None:
@@ -134,7 +134,7 @@ def _receipt_columns(
     # Some nodes say "0x" where there is no root.
     roots = [None if receipt.root == "0x" else receipt.root for receipt in given]
     columns["post_state_root"] = hex_column(parse_kind("?bytes32"), roots, "receipt root", rows)
-    columns["log_count"] = nullable_counts([len(receipt.logs) for receipt in given])
+    columns["log_count"] = nullable_counts([receipt.count_logs() for receipt in given])
     if len(given) == count:
         return columns
     has = np.array([receipt is not None for receipt in receipts], np.bool_)

@@ -13,15 +13,18 @@ from typing import Any
 
 import msgspec
 
-from ingest.build import block_segment, log_segment
+from ingest.build import block_segment
+from ingest.build_logs import log_segment
 from ingest.endpoint import Endpoint, ReceiptsBy
 from ingest.fetch import NULL, BlockId, BlockPayload, block_call, block_or_raise, block_text
 from ingest.headwindow import HeadHeader
+from ingest.logscan import ScannedLogs, scan_logs
+from ingest.places import group_scanned
 from ingest.prove import prove_header, segment_name, source_version, wanted_block
 from ingest.publish import Built
 from ingest.rpc import Outcome, RpcCall
 from ingest.verify_logs import LogFilter, verify_logs_only
-from ingest.wire import Log, decode_logs
+from ingest.wire import Block, Log, decode_logs
 from schemas.errors import HeadraceError
 from schemas.errors_ingest import (
     AnswerTooLarge,
@@ -202,9 +205,7 @@ class ProveLogs:
     def __call__(self, payloads: Sequence[BlockPayload], lane: Lane, observed_at_ms: int) -> Built:
         """Prove and build a contiguous range; raises an HR-22xx error where a proof fails."""
         blocks = [wanted_block(payload) for payload in payloads]
-        logs: list[Log] = []
-        for payload in payloads:
-            logs.extend(decode_logs(payload.receipts) or [])
+        logs = _read_logs(blocks, [payload.receipts for payload in payloads])
         proven = verify_logs_only(blocks, logs, self.level, self.wanted)
         assert proven.logs is not None
         ends = int(blocks[0].number, 16), int(blocks[-1].number, 16)
@@ -231,3 +232,14 @@ class ProveLogs:
             addresses=sorted(address.hex() for address in self.wanted.addresses),
             topics=[sorted(topic.hex() for topic in options) for options in self.wanted.topics],
         )
+
+
+def _read_logs(
+    blocks: Sequence[Block], arrays: Sequence[bytes | msgspec.Raw]
+) -> list[Log] | ScannedLogs:
+    """The logs of a range, as columns where the node writes them regularly and in order."""
+    scanned = scan_logs(arrays)
+    grouped = None if scanned is None else group_scanned(blocks, scanned)
+    if grouped is not None:
+        return grouped
+    return [log for array in arrays for log in decode_logs(array) or []]

@@ -7,11 +7,18 @@ only where they differ is their value looked at.
 
 from __future__ import annotations
 
+from binascii import unhexlify
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain, repeat
 
+import numpy as np
+import numpy.typing as npt
+
 from ingest.hexcolumns import Rows, clip, quantities
-from ingest.wire import Block, Log, Receipt, Transaction
+from ingest.logscan import ScannedLogs
+from ingest.wire import Block, Log, Receipt, ReceiptFields, Transaction
+from schemas.columns import Bytes
 from schemas.errors_verify import (
     LogIndexGap,
     LogMisplaced,
@@ -77,14 +84,7 @@ def check_receipts(block: Block, receipts: Sequence[Receipt], *, strict: bool) -
     LogMisplaced, LogIndexGap, LogRemoved
         A log names another block or transaction, or its index is not its position.
     """
-    hashes = [receipt.block_hash for receipt in receipts]
-    if hashes.count(block.hash) != len(hashes):
-        for text in hashes:
-            if not _same(text, block.hash):
-                raise ReceiptsOfAnotherBlock(found=clip(text), **block_place(block))
-    own = [receipt.transaction_hash for receipt in receipts]
-    if strict:
-        _check_order(block, receipts, own)
+    own = check_receipts_alone(block, receipts, strict=strict)
     logs = [log for receipt in receipts for log in receipt.logs]
     counts = [len(receipt.logs) for receipt in receipts]
     expected = list(chain.from_iterable(map(repeat, own, counts)))
@@ -98,6 +98,101 @@ def check_receipts(block: Block, receipts: Sequence[Receipt], *, strict: bool) -
         indexes = [log.transaction_index for log in logs]
         if indexes != positions:
             _first_difference(block, "transactionIndex", indexes, positions)
+
+
+def check_receipts_alone(
+    block: Block, receipts: Sequence[ReceiptFields], *, strict: bool
+) -> list[str]:
+    """As `check_receipts`, without the logs; returns the receipts' transaction hashes."""
+    hashes = [receipt.block_hash for receipt in receipts]
+    if hashes.count(block.hash) != len(hashes):
+        for text in hashes:
+            if not _same(text, block.hash):
+                raise ReceiptsOfAnotherBlock(found=clip(text), **block_place(block))
+    own = [receipt.transaction_hash for receipt in receipts]
+    if strict:
+        _check_order(block, receipts, own)
+    return own
+
+
+def stand_in_receipts(
+    blocks: Sequence[Block], receipts: Sequence[Sequence[ReceiptFields]], logs: ScannedLogs
+) -> bool:
+    """Whether scanned logs are of their blocks and transactions, and stand where they say.
+
+    What is False here may still pass `check_receipts`, which knows other ways to write the same
+    and says what is wrong.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+        Consecutive blocks.
+    receipts : sequence of sequences of ReceiptFields
+        Each block's receipts; their own places are not looked at.
+    logs : ScannedLogs
+        One array a receipt.
+    """
+    sizes = [len(part) for part in receipts]
+    ends = np.cumsum([0, *logs.counts])[np.cumsum([0, *sizes])]
+    per_block = np.diff(ends)
+    hashes = [receipt.transaction_hash for part in receipts for receipt in part]
+    positions = np.concatenate([np.arange(size) for size in sizes])
+    firsts = np.repeat(ends[:-1], per_block)
+    return (
+        _of_blocks(blocks, per_block, logs)
+        and _are_hashes(logs.transaction_hash, hashes, logs.counts)
+        and np.array_equal(logs.transaction_index, np.repeat(positions, logs.counts))
+        and np.array_equal(logs.log_index, np.arange(logs.count) - firsts)
+    )
+
+
+def group_scanned(blocks: Sequence[Block], logs: ScannedLogs) -> ScannedLogs | None:
+    """The scanned logs of a range as one array a block.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+        The range's headers.
+    logs : ScannedLogs
+        What eth_getLogs gave for the range.
+
+    Returns
+    -------
+    ScannedLogs or None
+        None where the logs are not sorted by their blocks, or one is of another block: then
+        `ingest.verify_logs.group_logs` says more.
+    """
+    first = number_of(blocks[0].number)
+    if first is None:
+        return None
+    owners = logs.block_number - first
+    if int(owners[0]) < 0 or int(owners[-1]) >= len(blocks) or (np.diff(owners) < 0).any():
+        return None
+    per_block = np.bincount(owners, minlength=len(blocks))
+    return replace(logs, counts=per_block) if _of_blocks(blocks, per_block, logs) else None
+
+
+def _of_blocks(
+    blocks: Sequence[Block], per_block: npt.NDArray[np.int64], logs: ScannedLogs
+) -> bool:
+    """Whether logs, so many a block, name their block by hash and number."""
+    numbers = [number_of(block.number) for block in blocks]
+    if None in numbers:
+        return False
+    named = np.array_equal(logs.block_number, np.repeat(np.array(numbers), per_block))
+    return named and _are_hashes(logs.block_hash, [block.hash for block in blocks], per_block)
+
+
+def _are_hashes(rows: Bytes, hashes: list[str], counts: npt.NDArray[np.int64]) -> bool:
+    """Whether rows are the values of `hashes`, each as often as `counts` says."""
+    if set(map(len, hashes)) != {66}:
+        return False
+    try:
+        decoded = unhexlify("".join([text[2:] for text in hashes]))
+    except ValueError:
+        return False
+    expected = np.frombuffer(decoded, "V32").repeat(counts)
+    return expected.tobytes() == rows.tobytes()
 
 
 def check_log_blocks(block: Block, logs: Sequence[Log]) -> None:
@@ -159,7 +254,7 @@ def check_logs(block: Block, logs: Sequence[Log], *, strict: bool) -> None:
         before = number
 
 
-def _check_order(block: Block, receipts: Sequence[Receipt], own: list[str]) -> None:
+def _check_order(block: Block, receipts: Sequence[ReceiptFields], own: list[str]) -> None:
     transactions = block.transactions or []
     if len(receipts) != len(transactions):
         raise ReceiptsCountMismatch(

@@ -8,12 +8,14 @@ from typing import Literal
 
 import msgspec
 
-from ingest.build import block_segment, build_header_columns, log_segment
+from ingest.build import block_segment, build_header_columns
+from ingest.build_logs import log_segment
 from ingest.endpoint import ReceiptsBy
 from ingest.fetch import BlockPayload
 from ingest.headwindow import HeadHeader, read_header
 from ingest.places import check_logs
 from ingest.publish import Built
+from ingest.scanned import ScannedReceipts, scan_receipts
 from ingest.verify import ProvenSegment, check_headers, prove_segment
 from ingest.verify_logs import LogFilter, group_logs, verify_logs_only
 from ingest.wire import Block, Receipt, decode_block, decode_logs, decode_receipts
@@ -86,7 +88,10 @@ class ProveAndBuild:
             for block, group in zip(blocks, group_logs(blocks, logs), strict=True):
                 check_logs(block, group, strict=True)
             return verify_logs_only(blocks, logs, self.level, LogFilter())
-        receipts = [_receipts(payload) for payload in payloads]
+        receipts: list[list[Receipt]] | ScannedReceipts | None
+        receipts = scan_receipts(blocks, [payload.receipts for payload in payloads])
+        if receipts is None:
+            receipts = [_receipts(payload) for payload in payloads]
         return prove_segment(
             blocks, receipts, self.level, withdrawals_in_header=self.withdrawals_in_header
         )

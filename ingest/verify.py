@@ -14,17 +14,17 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ingest.build import (
-    BlockColumns,
-    LogColumns,
-    build_block_columns,
-    build_header_columns,
-    build_log_columns,
-)
+from ingest.build import BlockColumns, build_block_columns, build_header_columns
+from ingest.build_logs import LogColumns, build_log_columns, build_scanned_log_columns
 from ingest.encode_transactions import KNOWN_TYPES, encode_transactions
 from ingest.hexcolumns import hex_column
 from ingest.keccak import keccak
-from ingest.places import block_place, check_receipts, check_transactions
+from ingest.places import (
+    block_place,
+    check_receipts,
+    check_receipts_alone,
+    check_transactions,
+)
 from ingest.proofs import (
     Ranges,
     block_blooms,
@@ -36,9 +36,10 @@ from ingest.proofs import (
     withdrawal_roots,
 )
 from ingest.rlpcolumns import rows_of
+from ingest.scanned import ScannedReceipts
 from ingest.tablecolumns import block_rows
 from ingest.verdict import Verdict
-from ingest.wire import Block, Receipt, unknown_header_fields
+from ingest.wire import Block, Receipt, ReceiptFields, unknown_header_fields
 from schemas.columns import Bytes, Column, ColumnBlock, Nullable, from_python
 from schemas.errors_verify import (
     BlockHashMismatch,
@@ -74,7 +75,7 @@ class ProvenSegment:
 
 def prove_segment(
     blocks: Sequence[Block],
-    receipts: Sequence[Sequence[Receipt]] | None,
+    receipts: Sequence[Sequence[Receipt]] | ScannedReceipts | None,
     level: Verification,
     *,
     withdrawals_in_header: bool = True,
@@ -85,7 +86,7 @@ def prove_segment(
     ----------
     blocks : sequence of Block
         At least one block, each the parent of the next.
-    receipts : sequence of sequences of Receipt, optional
+    receipts : sequence of sequences of Receipt, or ScannedReceipts, optional
         Each block's receipts. Without them no level above ``header`` is reached.
     level : Verification
         How far to prove.
@@ -117,16 +118,31 @@ def prove_segment(
     for row, block in enumerate(blocks):
         if strict:
             check_transactions(block)
-        if receipts is not None:
+        if isinstance(receipts, ScannedReceipts):
+            check_receipts_alone(block, receipts.receipts[row], strict=strict)
+        elif receipts is not None:
             check_receipts(block, receipts[row], strict=strict)
-    columns = build_block_columns(blocks, receipts, header)
-    logs = None if receipts is None else build_log_columns(blocks, receipts, columns)
+    columns, logs = _build(blocks, receipts, header)
     if strict and receipts is not None and logs is not None:
-        _prove_receipts(blocks, receipts, columns, logs)
+        parts = receipts.receipts if isinstance(receipts, ScannedReceipts) else receipts
+        _prove_receipts(blocks, parts, columns, logs)
     reached = level if receipts is not None else min(level, Verification.header)
     verdict = _verdict(blocks, columns, level, reached, withdrawals_in_header)
     columns.blocks.columns["verification"] = np.full(len(blocks), int(verdict.level), np.int8)
     return ProvenSegment(columns, logs, verdict)
+
+
+def _build(
+    blocks: Sequence[Block],
+    receipts: Sequence[Sequence[Receipt]] | ScannedReceipts | None,
+    header: dict[str, Column],
+) -> tuple[BlockColumns, LogColumns | None]:
+    """All columns of the segment."""
+    if isinstance(receipts, ScannedReceipts):
+        columns = build_block_columns(blocks, receipts.receipts, header)
+        return columns, build_scanned_log_columns(blocks, receipts.logs, columns, in_receipts=True)
+    columns = build_block_columns(blocks, receipts, header)
+    return columns, None if receipts is None else build_log_columns(blocks, receipts, columns)
 
 
 def _verdict(
@@ -227,7 +243,7 @@ def _check_links(blocks: Sequence[Block], columns: dict[str, Any], hashes: list[
 
 def _prove_receipts(
     blocks: Sequence[Block],
-    receipts: Sequence[Sequence[Receipt]],
+    receipts: Sequence[Sequence[ReceiptFields]],
     columns: BlockColumns,
     logs: LogColumns,
 ) -> None:
@@ -255,7 +271,7 @@ def _prove_receipts(
 
 def _check_blooms(
     blocks: Sequence[Block],
-    receipts: Sequence[Sequence[Receipt]],
+    receipts: Sequence[Sequence[ReceiptFields]],
     header: ColumnBlock,
     blooms: Bytes,
     ranges: Ranges,

@@ -14,15 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest.bloom import bloom_positions
-from ingest.build import (
-    LogColumns,
-    build_block_columns,
-    build_filtered_log_columns,
-    build_header_columns,
-)
+from ingest.build import build_block_columns, build_header_columns
+from ingest.build_logs import LogColumns, build_filtered_log_columns, build_scanned_log_columns
 from ingest.hexcolumns import clip
+from ingest.logscan import ScannedLogs
 from ingest.places import block_place, check_log_blocks
 from ingest.rlpcolumns import rows_of
+from ingest.tablecolumns import as_array
 from ingest.verdict import Verdict
 from ingest.verify import ProvenSegment, check_headers
 from ingest.wire import Block, Log
@@ -80,7 +78,10 @@ def group_logs(blocks: Sequence[Block], logs: Sequence[Log]) -> list[list[Log]]:
 
 
 def verify_logs_only(
-    blocks: Sequence[Block], logs: Sequence[Log], level: Verification, wanted: LogFilter
+    blocks: Sequence[Block],
+    logs: Sequence[Log] | ScannedLogs,
+    level: Verification,
+    wanted: LogFilter,
 ) -> ProvenSegment:
     """Build the columns of filtered logs and prove what headers alone can prove of them.
 
@@ -88,8 +89,9 @@ def verify_logs_only(
     ----------
     blocks : sequence of Block
         Consecutive blocks, with or without their transactions.
-    logs : sequence of Log
-        What eth_getLogs gave for these blocks and `wanted`.
+    logs : sequence of Log, or ScannedLogs
+        What eth_getLogs gave for these blocks and `wanted`; scanned logs are one array a block
+        (see `ingest.places.group_scanned`).
     level : Verification
         ``off``, or anything above for ``header``, which is the most that can be reached.
     wanted : LogFilter
@@ -114,12 +116,15 @@ def verify_logs_only(
     """
     header = build_header_columns(blocks)
     header["unknown_fields"] = check_headers(blocks, header, level)
-    groups = group_logs(blocks, logs)
-    for block, group in zip(blocks, groups, strict=True):
-        check_log_blocks(block, group)
     columns = build_block_columns(blocks, None, header)
-    built = build_filtered_log_columns(blocks, groups, columns)
-    owners = np.repeat(np.arange(len(blocks)), [len(group) for group in groups])
+    if isinstance(logs, ScannedLogs):
+        built = build_scanned_log_columns(blocks, logs, columns, in_receipts=False)
+    else:
+        groups = group_logs(blocks, logs)
+        for block, group in zip(blocks, groups, strict=True):
+            check_log_blocks(block, group)
+        built = build_filtered_log_columns(blocks, groups, columns)
+    owners = np.repeat(np.arange(len(blocks)), as_array(built.headers.columns["log_count"]))
     _check_rising(blocks, built.logs, owners)
     _check_filter(blocks, built, owners, wanted)
     reached = min(level, Verification.header)

@@ -30,8 +30,8 @@ class Log(msgspec.Struct, gc=False, rename="camel"):
     removed: bool = False
 
 
-class Receipt(msgspec.Struct, gc=False, rename="camel"):
-    """One transaction's receipt."""
+class ReceiptFields(msgspec.Struct, gc=False, rename="camel"):
+    """One transaction's receipt, but for its logs."""
 
     transaction_hash: str
     transaction_index: str
@@ -39,7 +39,6 @@ class Receipt(msgspec.Struct, gc=False, rename="camel"):
     block_number: str
     cumulative_gas_used: str
     gas_used: str
-    logs: list[Log]
     status: str | None = None
     root: str | None = None
     """State root after the transaction, before Byzantium; then there is no status."""
@@ -52,6 +51,33 @@ class Receipt(msgspec.Struct, gc=False, rename="camel"):
     deposit_nonce: str | None = None
     deposit_receipt_version: str | None = None
     l1_fee: str | None = msgspec.field(default=None, name="l1Fee")
+
+    def count_logs(self) -> int:
+        """How many logs the receipt has."""
+        raise NotImplementedError
+
+
+class Receipt(ReceiptFields, gc=False, rename="camel", kw_only=True):
+    """One transaction's receipt."""
+
+    logs: list[Log]
+
+    def count_logs(self) -> int:
+        """How many logs the receipt has."""
+        return len(self.logs)
+
+
+class UnreadReceipt(ReceiptFields, gc=False, rename="camel", kw_only=True):
+    """A receipt whose logs are read apart, those of a whole segment at once."""
+
+    logs: msgspec.Raw
+    """A JSON array of logs."""
+    found: int = msgspec.field(default=0, name="(found)")
+    """How many logs were found in it."""
+
+    def count_logs(self) -> int:
+        """How many logs the receipt has."""
+        return self.found
 
 
 class AccessTuple(msgspec.Struct, gc=False, rename="camel"):
@@ -193,7 +219,7 @@ T = TypeVar("T")
 
 _DECODERS: dict[object, msgspec.json.Decoder[Any]] = {
     kind: msgspec.json.Decoder(Union[kind, None])  # noqa: UP007 (kind is a value here)
-    for kind in (Block, Receipt, list[Receipt], list[Log])
+    for kind in (Block, Receipt, list[Receipt], list[UnreadReceipt], list[Log])
 }
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -239,6 +265,11 @@ def decode_receipts(result: bytes | msgspec.Raw) -> list[Receipt] | None:
         If it is no JSON, or a field is missing or of another type.
     """
     return _decode(list[Receipt], result, "eth_getBlockReceipts")
+
+
+def decode_unread_receipts(result: bytes | msgspec.Raw) -> list[UnreadReceipt] | None:
+    """Decode the `result` of eth_getBlockReceipts but for the logs; see `decode_receipts`."""
+    return _decode(list[UnreadReceipt], result, "eth_getBlockReceipts")
 
 
 def decode_receipt(result: bytes | msgspec.Raw) -> Receipt | None:

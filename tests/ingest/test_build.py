@@ -10,15 +10,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from ingest.build import (
-    BlockColumns,
-    LogColumns,
-    block_segment,
-    build_block_columns,
-    build_filtered_log_columns,
-    build_log_columns,
-    log_segment,
-)
+from ingest.build import BlockColumns, block_segment, build_block_columns
+from ingest.build_logs import LogColumns, build_filtered_log_columns, build_log_columns, log_segment
 from ingest.verdict import Verdict
 from ingest.wire import Block, Log, Receipt, Transaction, Withdrawal
 from schemas.codec import (

@@ -37,6 +37,7 @@ from schemas.errors_verify import (
     WithdrawalsRootMismatch,
 )
 from schemas.tables import Verification
+from tests.ingest.both_ways import prove_both_ways
 from tests.ingest.real_blocks import (
     MISSING,
     busy_block,
@@ -69,7 +70,7 @@ def _payload(source: tuple[str, int]) -> Payload:
 
 
 def _prove(block: Json, receipts: list[Json], level: Verification = RECEIPTS) -> ProvenSegment:
-    return prove_segment([parsed(block)], [parsed_receipts(receipts)], level)
+    return prove_both_ways([parsed(block)], [parsed_receipts(receipts)], level)
 
 
 def _flip(text: str) -> str:
@@ -490,7 +491,7 @@ def test_an_unknown_type_lowers_the_level_and_is_said() -> None:
 
 def _prove_all(payloads: list[Payload], level: Verification = FULL) -> ProvenSegment:
     blocks = [parsed(block) for block, _ in payloads]
-    return prove_segment(blocks, [parsed_receipts(part) for _, part in payloads], level)
+    return prove_both_ways(blocks, [parsed_receipts(part) for _, part in payloads], level)
 
 
 def test_blocks_out_of_order_or_missing_are_refused() -> None:

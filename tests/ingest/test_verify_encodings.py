@@ -12,7 +12,8 @@ from eth_utils import to_checksum_address
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.build import build_block_columns, build_log_columns
+from ingest.build import build_block_columns
+from ingest.build_logs import build_log_columns
 from ingest.encode import encode_logs, encode_receipts
 from ingest.encode_transactions import KNOWN_TYPES, encode_transactions
 from ingest.keccak import keccak

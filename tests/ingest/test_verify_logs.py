@@ -10,7 +10,7 @@ import pytest
 
 from ingest.bloom import blooms, covers
 from ingest.reprove import StoredRange, verify_stored
-from ingest.verify_logs import LogFilter, group_logs, verify_logs_only
+from ingest.verify_logs import LogFilter, group_logs
 from ingest.wire import Block, Log, decode_logs
 from schemas.errors_verify import (
     BlockHashMismatch,
@@ -22,6 +22,7 @@ from schemas.errors_verify import (
     LogRemoved,
 )
 from schemas.tables import Verification
+from tests.ingest.both_ways import verify_both_ways
 from tests.ingest.real_blocks import devchain, devchain_payload, parsed
 
 Json = dict[str, Any]
@@ -73,7 +74,7 @@ def _one_contract() -> tuple[LogFilter, list[Json]]:
 
 
 def test_all_logs_of_a_range_agree_with_its_headers() -> None:
-    proven = verify_logs_only(_headers(), _decoded(_logs()), Verification.full, ANY)
+    proven = verify_both_ways(_headers(), _decoded(_logs()), Verification.full, ANY)
     assert proven.verdict.level == HEADER
     assert "logsBloom holds each log" in proven.verdict.proven
     assert f"absence of further logs in {len(RANGE)} of {len(RANGE)} blocks" in (
@@ -86,7 +87,7 @@ def test_all_logs_of_a_range_agree_with_its_headers() -> None:
 
 def test_a_filters_logs_are_built_with_their_own_counts() -> None:
     wanted, inside = _one_contract()
-    proven = verify_logs_only(_headers(), _decoded(inside), HEADER, wanted)
+    proven = verify_both_ways(_headers(), _decoded(inside), HEADER, wanted)
     assert proven.logs is not None
     assert proven.logs.logs.rows == len(inside)
     assert int(proven.logs.headers.columns["log_count"].sum()) == len(inside)
@@ -98,7 +99,7 @@ def test_absence_is_proven_where_the_bloom_excludes_the_filter() -> None:
     nobody = LogFilter(frozenset({b"\x01" * 20}))
     blocks = _headers()
     excluded = sum(not covers(_bytes(block.logs_bloom), [b"\x01" * 20]).all() for block in blocks)
-    verdict = verify_logs_only(blocks, [], HEADER, nobody).verdict
+    verdict = verify_both_ways(blocks, [], HEADER, nobody).verdict
     assert excluded > 0
     assert (
         f"no log of the filter in {excluded} of {len(blocks)} blocks (logsBloom)" in verdict.proven
@@ -125,7 +126,7 @@ def test_blooms_of_many_owners_are_made_in_parts() -> None:
 
 
 def test_off_proves_nothing_and_says_so() -> None:
-    verdict = verify_logs_only(_headers(), _decoded(_logs()), Verification.off, ANY).verdict
+    verdict = verify_both_ways(_headers(), _decoded(_logs()), Verification.off, ANY).verdict
     assert (verdict.level, verdict.proven) == (Verification.off, ())
     assert "headers" in verdict.unproven
 
@@ -165,7 +166,7 @@ DAMAGED = [
 def test_damaged_logs_are_refused(case: int) -> None:
     damage, reason = DAMAGED[case]
     with pytest.raises(reason):
-        verify_logs_only(_headers(), damage(), HEADER, ANY)
+        verify_both_ways(_headers(), damage(), HEADER, ANY)
 
 
 def test_logs_outside_the_filter_are_refused() -> None:
@@ -173,27 +174,27 @@ def test_logs_outside_the_filter_are_refused() -> None:
     outside = next(log for log in _logs() if log not in inside)
     mixed = [log for log in _logs() if log in inside or log == outside]
     with pytest.raises(LogOutsideFilter):
-        verify_logs_only(_headers(), _decoded(mixed), HEADER, wanted)
+        verify_both_ways(_headers(), _decoded(mixed), HEADER, wanted)
 
 
 def test_a_position_without_options_asks_for_a_topic() -> None:
     deep = LogFilter(topics=(frozenset(), frozenset(), frozenset(), frozenset()))
     shallow = next(log for log in _logs() if len(log["topics"]) < 4)
     with pytest.raises(LogOutsideFilter):
-        verify_logs_only(_headers(), _decoded([shallow]), HEADER, deep)
+        verify_both_ways(_headers(), _decoded([shallow]), HEADER, deep)
     four = [log for log in _logs() if len(log["topics"]) == 4]
-    assert verify_logs_only(_headers(), _decoded(four), HEADER, deep).verdict.level == HEADER
+    assert verify_both_ways(_headers(), _decoded(four), HEADER, deep).verdict.level == HEADER
 
 
 def test_a_false_header_is_refused() -> None:
     blocks = _headers()
     blocks[2].logs_bloom = "0x" + "ff" * 256
     with pytest.raises(BlockHashMismatch):
-        verify_logs_only(blocks, [], HEADER, ANY)
+        verify_both_ways(blocks, [], HEADER, ANY)
 
 
 def test_what_this_source_stores_is_no_violation() -> None:
-    proven = verify_logs_only(_headers(), _decoded(_logs()[::2]), HEADER, ANY)
+    proven = verify_both_ways(_headers(), _decoded(_logs()[::2]), HEADER, ANY)
     assert proven.logs is not None
     columns = proven.columns
     stored = StoredRange(

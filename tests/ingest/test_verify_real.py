@@ -18,6 +18,7 @@ from ingest.wire import decode_block
 from schemas.chains import load_chains
 from schemas.errors_verify import BlockHashMismatch, FieldMissing
 from schemas.tables import Verification
+from tests.ingest.both_ways import prove_both_ways
 from tests.ingest.consensus import block_json, receipts_json
 from tests.ingest.real_blocks import (
     CHAINDATA,
@@ -46,8 +47,9 @@ def stored(proven: ProvenSegment) -> StoredRange:
 def _prove(
     block: Json, receipts: list[Json] | None, level: Verification = FULL, **more: bool
 ) -> ProvenSegment:
-    lists = None if receipts is None else [parsed_receipts(receipts)]
-    return prove_segment([parsed(block)], lists, level, **more)
+    if receipts is None:
+        return prove_segment([parsed(block)], None, level, **more)
+    return prove_both_ways([parsed(block)], [parsed_receipts(receipts)], level, **more)
 
 
 @needs_chaindata
