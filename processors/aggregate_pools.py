@@ -11,11 +11,15 @@ import numpy.typing as npt
 
 from processors.aggregate_groups import (
     Groups,
+    Mask,
+    Sums,
     Words,
-    any_bits,
+    carry_over,
     group_rows,
+    is_zero,
+    key_of,
     leading_of,
-    sum_groups,
+    sum_words,
     words_of,
 )
 from processors.aggregate_prices import find_extremes
@@ -23,6 +27,8 @@ from schemas.columns import Bytes, Column, ColumnBlock, Nullable
 from schemas.tables import POOL_TRADES
 
 _V2, _V4 = 0, 2
+_KEY_WORDS = 7
+"""Address, pool id and protocol."""
 _MOMENTS = ("open", "high", "low", "close")
 _SIGN = np.uint32(1 << 31)
 
@@ -37,11 +43,11 @@ class Trades:
     """The decoded swaps."""
     pool_ids: Bytes
     """uint8[n, 32]: ids of the pools; zeros where their addresses tell them apart."""
-    amounts: npt.NDArray[np.uint64]
+    amounts: Sums
     """uint64[n, 32]: amount0 in, out, amount1 in, out, eight words each."""
     prices: tuple[Bytes, Bytes]
     """uint8[n, 32] each: numerator and denominator of the price after the swap, or of its root."""
-    priced: npt.NDArray[np.bool_]
+    priced: Mask
     """bool[n]: whether that price is known."""
 
 
@@ -69,14 +75,14 @@ def pool_trades(tables: Mapping[str, ColumnBlock]) -> ColumnBlock:
     numbers, address = column("block_number"), column("address")
     sizes = [part.block.rows for part in parts]
     protocols = np.repeat(np.array([part.protocol for part in parts], np.uint8), sizes)
-    has_id: npt.NDArray[np.bool_] = np.equal(protocols, _V4)
+    has_id: Mask = np.equal(protocols, _V4)
     pool_ids = np.concatenate([part.pool_ids for part in parts])
-    keys = np.concatenate(
-        [words_of(address), words_of(pool_ids), protocols[:, None]], axis=1, dtype=np.uint32
-    )
     leading = np.where(has_id, leading_of(pool_ids), leading_of(address))
+    keys = key_of(_KEY_WORDS, address, pool_ids, protocols[:, None])
     groups = group_rows(numbers, leading, keys)
-    sums, overflow = sum_groups(groups, np.concatenate([part.amounts for part in parts]))
+    amounts = np.concatenate([part.amounts for part in parts])
+    moved = sum_words(amounts.take(groups.order, axis=0), groups.starts)
+    sums, overflow = carry_over(moved.reshape(len(moved), 4, -1))
     first, log_index = groups.first, column("log_index")
     columns: dict[str, Column] = {
         "block_number": numbers.take(first),
@@ -98,35 +104,32 @@ def pool_trades(tables: Mapping[str, ColumnBlock]) -> ColumnBlock:
     return ColumnBlock(POOL_TRADES.name, len(first), columns)
 
 
-def _price_columns(
-    groups: Groups, parts: Sequence[Trades], is_pair: npt.NDArray[np.bool_]
-) -> dict[str, Column]:
+def _price_columns(groups: Groups, parts: Sequence[Trades], is_pair: Mask) -> dict[str, Column]:
     """The prices of each group at each moment; null where none of its swaps has one."""
-    ordered = np.concatenate([part.priced for part in parts]).take(groups.order)
-    rows = groups.order[ordered]
-    before = np.append(np.zeros(1, np.int64), np.cumsum(ordered))
-    starts = before[groups.starts]
-    ends = np.append(starts[1:], len(rows))
+    priced = np.concatenate([part.priced for part in parts]).take(groups.order)
+    rows = groups.order[priced]
+    before = np.zeros(len(priced) + 1, np.int64)
+    np.cumsum(priced, out=before[1:])
+    starts, ends = before[groups.starts], before[groups.ends]
     known = ends > starts
     starts, ends = starts[known], ends[known]
     over, under = (
         np.concatenate([part.prices[i] for part in parts]).take(rows, axis=0) for i in (0, 1)
     )
-    high, low = find_extremes(over, under, starts) if len(rows) else (starts, starts)
-    of_pair = known & is_pair.take(groups.first)
-    of_pool = known & ~of_pair
-    columns: dict[str, Column] = {}
-    for name, at in zip(_MOMENTS, (starts, high, low, ends - 1), strict=True):
-        price = np.zeros((2, len(known), 32), np.uint8)
-        price[0, known], price[1, known] = over[at], under[at]
-        columns[f"{name}_sqrt_price_x96"] = _nullable(of_pool, price[0])
-        columns[f"{name}_reserve0"] = _nullable(of_pair, price[1])
-        columns[f"{name}_reserve1"] = _nullable(of_pair, price[0])
-    return columns
-
-
-def _nullable(valid: npt.NDArray[np.bool_], values: Bytes) -> Nullable:
-    return Nullable(valid, values * valid[:, None])
+    high, low = find_extremes(over, under, starts, ends)
+    at = np.stack([starts, high, low, ends - 1])
+    pair = is_pair.take(groups.first)
+    of_pair, of_pool = known & pair, known & ~pair
+    shown = np.zeros((3, len(_MOMENTS), len(known), 32), np.uint8)
+    for column, of, prices in ((0, of_pool, over), (1, of_pair, under), (2, of_pair, over)):
+        shown[column][:, of] = prices[at[:, of[known]]]
+    return {
+        f"{moment}_{name}": Nullable(of, shown[column, place])
+        for place, moment in enumerate(_MOMENTS)
+        for column, (name, of) in enumerate(
+            (("sqrt_price_x96", of_pool), ("reserve0", of_pair), ("reserve1", of_pair))
+        )
+    }
 
 
 def _read_v2(protocol: int, swaps: ColumnBlock, tables: Mapping[str, ColumnBlock]) -> Trades:
@@ -140,7 +143,7 @@ def _read_v2(protocol: int, swaps: ColumnBlock, tables: Mapping[str, ColumnBlock
         np.zeros_like(reserve0),
         np.concatenate(amounts, axis=1, dtype=np.uint64),
         (reserve1, reserve0),
-        any_bits(words_of(reserve0)),
+        ~is_zero(reserve0),
     )
 
 
@@ -185,7 +188,7 @@ def _read_v4(protocol: int, swaps: ColumnBlock, _: Mapping[str, ColumnBlock]) ->
     return Trades(protocol, swaps, columns["id"], amounts, *_root_price(columns["sqrt_price_x96"]))
 
 
-def _split(amounts: Bytes) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+def _split(amounts: Bytes) -> tuple[Sums, Sums]:
     """The positive and the negative of some signed numbers by size, as words; 0 elsewhere."""
     words: Words = words_of(amounts)
     negative = (words[:, 7] & _SIGN) != 0
@@ -197,7 +200,7 @@ def _split(amounts: Bytes) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint6
     return risen, fallen
 
 
-def _root_price(roots: Bytes) -> tuple[tuple[Bytes, Bytes], npt.NDArray[np.bool_]]:
+def _root_price(roots: Bytes) -> tuple[tuple[Bytes, Bytes], Mask]:
     """Roots of prices compare as the prices do, over a denominator of one."""
     ones = np.zeros_like(roots)
     ones[:, 0] = 1

@@ -18,15 +18,17 @@ is farther from the extreme than this, and decides nothing else."""
 _SCALE = np.array([2.0**0, 2.0**64, 2.0**128, 2.0**192])
 
 
-def find_extremes(numerators: Bytes, denominators: Bytes, starts: Rows) -> tuple[Rows, Rows]:
+def find_extremes(
+    numerators: Bytes, denominators: Bytes, starts: Rows, ends: Rows
+) -> tuple[Rows, Rows]:
     """Where the highest and the lowest price of each group stand; of equal ones the first.
 
     Parameters
     ----------
     numerators, denominators
         uint8[n, 32] little-endian, group by group; no denominator is 0.
-    starts
-        Where each group begins.
+    starts, ends
+        Where each group begins and ends.
 
     Returns
     -------
@@ -36,11 +38,11 @@ def find_extremes(numerators: Bytes, denominators: Bytes, starts: Rows) -> tuple
     if len(starts) == len(numerators):
         return starts, starts
     ratios = _rounded(numerators) / _rounded(denominators)
-    sizes = np.diff(starts, append=len(ratios))
-    highest = np.repeat(np.maximum.reduceat(ratios, starts), sizes)
-    lowest = np.repeat(np.minimum.reduceat(ratios, starts), sizes)
-    high = _first_best(ratios >= highest * (1 - _NEAR), numerators, denominators, starts)
-    low = _first_best(ratios <= lowest * (1 + _NEAR), denominators, numerators, starts)
+    sizes = ends - starts
+    highest = (np.maximum.reduceat(ratios, starts) * (1 - _NEAR)).repeat(sizes)
+    lowest = (np.minimum.reduceat(ratios, starts) * (1 + _NEAR)).repeat(sizes)
+    high = _first_best(ratios >= highest, numerators, denominators, starts)
+    low = _first_best(ratios <= lowest, denominators, numerators, starts)
     return high, low
 
 
@@ -56,11 +58,13 @@ def _first_best(
 ) -> Rows:
     """The first of the greatest fractions of each group among the rows that are near it."""
     at = np.flatnonzero(near)
-    ends = at.searchsorted(np.append(starts, len(near)))
-    best = at[ends[:-1]]
-    for group in np.flatnonzero(np.diff(ends) > 1).tolist():
-        rivals = at[ends[group] : ends[group + 1]].tolist()
-        best[group] = _first_greatest(rivals, numerators, denominators)
+    first = at.searchsorted(starts)
+    best: Rows = at[first]
+    if len(at) > len(starts):
+        last = np.concatenate([first[1:], [len(at)]])
+        for group in np.flatnonzero(last - first > 1).tolist():
+            rivals = at[first[group] : last[group]].tolist()
+            best[group] = _first_greatest(rivals, numerators, denominators)
     return best
 
 

@@ -11,10 +11,14 @@ import numpy.typing as npt
 from processors.aggregate_groups import (
     NUMBER_WORDS,
     Words,
-    any_bits,
+    carry_over,
     group_rows,
+    is_zero,
+    key_of,
     leading_of,
-    sum_groups,
+    sum_picked,
+    sum_words,
+    used_words,
     words_of,
 )
 from schemas.columns import Column, ColumnBlock
@@ -22,6 +26,8 @@ from schemas.tables import TOKEN_FLOWS
 
 _SOURCES = (("erc20_transfers", "value"), ("erc721_transfers", ""), ("erc1155_transfers", "value"))
 """By the number of the standard: the table of its transfers, and the column of their amount."""
+_KEY_WORDS = 3
+"""Address and standard."""
 
 
 def token_flows(tables: Mapping[str, ColumnBlock]) -> ColumnBlock:
@@ -49,14 +55,15 @@ def token_flows(tables: Mapping[str, ColumnBlock]) -> ColumnBlock:
         np.array([standard for standard, _, _ in parts], np.uint8),
         [block.rows for _, block, _ in parts],
     )
-    keys = np.concatenate([words_of(address), standards[:, None]], axis=1, dtype=np.uint32)
-    groups = group_rows(numbers, leading_of(address), keys)
-    minted = ~any_bits(words_of(column("from_address")))
-    burned = ~any_bits(words_of(column("to_address")))
+    groups = group_rows(
+        numbers, leading_of(address), key_of(_KEY_WORDS, address, standards[:, None])
+    )
     amounts = np.concatenate([_amounts(block, name) for _, block, name in parts])
-    masks = np.stack([np.ones(len(minted), np.bool_), minted, burned], axis=1)
-    sums, overflow = sum_groups(groups, _spread(amounts, masks))
-    counts = np.add.reduceat(masks.take(groups.order, axis=0), groups.starts, dtype=np.uint32)
+    ordered = amounts.take(groups.order, axis=0)[:, : used_words(amounts)].astype(np.uint64)
+    minted, mints = sum_picked(ordered, is_zero(column("from_address")).take(groups.order), groups)
+    burned, burns = sum_picked(ordered, is_zero(column("to_address")).take(groups.order), groups)
+    moved = sum_words(ordered, groups.starts)
+    sums, overflow = carry_over(np.stack([moved, minted, burned], axis=1))
     first = groups.first
     columns: dict[str, Column] = {
         "block_number": numbers.take(first),
@@ -64,9 +71,9 @@ def token_flows(tables: Mapping[str, ColumnBlock]) -> ColumnBlock:
         "block_time": column("block_time").take(first),
         "address": address.take(first, axis=0),
         "standard": standards.take(first).view(np.int8),
-        "transfer_count": counts[:, 0],
-        "mint_count": counts[:, 1],
-        "burn_count": counts[:, 2],
+        "transfer_count": groups.sizes,
+        "mint_count": mints,
+        "burn_count": burns,
         "value": sums[:, 0],
         "minted_value": sums[:, 1],
         "burned_value": sums[:, 2],
@@ -83,9 +90,3 @@ def _amounts(block: ColumnBlock, column: str) -> Words:
     ones = np.zeros((block.rows, NUMBER_WORDS), np.uint32)
     ones[:, 0] = 1
     return ones
-
-
-def _spread(amounts: Words, masks: npt.NDArray[np.bool_]) -> Words:
-    """uint32[n, 24]: each amount, again if minted, again if burned; 0 where not."""
-    spread = amounts[:, None, :] * masks[:, :, None]
-    return spread.reshape(len(amounts), -1)

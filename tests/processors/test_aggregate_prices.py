@@ -29,11 +29,12 @@ def test_extremes_are_the_first_of_the_greatest_and_least(
 ) -> None:
     flat = [pair for group in groups for pair in group]
     over, under = (from_python(U256, [pair[i] for pair in flat]) for i in (0, 1))
-    starts = np.cumsum([0, *(len(group) for group in groups)])[:-1]
+    edges = np.cumsum([0, *(len(group) for group in groups)])
+    starts, ends = edges[:-1], edges[1:]
 
     assert isinstance(over, np.ndarray)
     assert isinstance(under, np.ndarray)
-    high, low = find_extremes(over, under, starts)
+    high, low = find_extremes(over, under, starts, ends)
 
     for group, start, at_high, at_low in zip(groups, starts, high, low, strict=True):
         prices = [Fraction(*pair) for pair in group]
