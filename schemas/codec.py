@@ -5,17 +5,33 @@ A message is the Avro single-object encoding: C3 01, the schema's 8-byte fingerp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 
 import fastavro
 
-from schemas.avro_schemas import LAYOUT, buffer_names, fingerprint, fingerprints, released_schemas
-from schemas.columns import ColumnBlock, from_buffers, to_buffers
+from schemas.avro_schemas import LAYOUT, fingerprint, fingerprints, released_schemas
+from schemas.avro_wire import (
+    END,
+    Part,
+    long_bytes,
+    put_described,
+    put_rows,
+    take_count,
+    take_described,
+    take_long,
+    take_rows,
+    take_symbol,
+    take_text,
+    take_texts,
+    text_bytes,
+    texts_bytes,
+)
+from schemas.columns import ColumnBlock
 from schemas.errors import Permanent
-from schemas.kinds import parse_kind
 from schemas.segments import (
     AggregateSegment,
     BlockRef,
@@ -27,10 +43,12 @@ from schemas.segments import (
     ForkUpdate,
     HeadObserved,
     IngestCheckpoint,
+    Lane,
     LogSegment,
     PublisherClaim,
     SegmentName,
     SegmentWanted,
+    Stream,
 )
 from schemas.tables import (
     AGGREGATE_TABLES,
@@ -43,6 +61,10 @@ from schemas.tables import (
 )
 from schemas.tables import Verification as Level
 
+HASH_BYTES = 32
+LANES: tuple[Lane, ...] = ("history", "head")
+LEVELS = (Level.off, Level.header, Level.receipts, Level.full)
+"""Symbols of the schemas' enums, in their order."""
 _MARKER = b"\xc3\x01"
 _AGGREGATES = {table.name: table for table in AGGREGATE_TABLES}
 
@@ -80,93 +102,106 @@ def _decode(message: str, value: bytes) -> dict[str, Any]:
     return body
 
 
-def _pack(table: Table, block: ColumnBlock) -> dict[str, Any]:
-    body: dict[str, Any] = {"rows": block.rows}
-    for spec in table.columns:
-        buffers = to_buffers(spec.kind, block.columns[spec.name])
-        body.update(zip(buffer_names(spec.kind, spec.name), buffers, strict=True))
-    return body
+def _opened(message: str, name: SegmentName, observed_at_ms: int) -> list[Part]:
+    """A segment's message up to its name and time."""
+    if len(name.last_hash) != HASH_BYTES:
+        raise ValueError(f"a hash has {HASH_BYTES} bytes, not {len(name.last_hash)}")
+    return [
+        _MARKER + fingerprint((message, LAYOUT)),
+        long_bytes(name.chain_id),
+        text_bytes(name.stream),
+        long_bytes(LANES.index(name.lane)),
+        long_bytes(name.from_block),
+        long_bytes(name.to_block),
+        name.last_hash,
+        text_bytes(name.content_version),
+        long_bytes(observed_at_ms),
+    ]
 
 
-def _unpack(table: Table, body: dict[str, Any], message: str) -> ColumnBlock:
-    rows = body["rows"]
-    columns = {}
+@contextmanager
+def _reading(message: str, value: bytes) -> Iterator[bytes]:
+    """The message in today's schema, while it is read.
+
+    Raises
+    ------
+    UnknownMessage
+        If it is of no released schema, or does not read as one.
+    """
+    if value[:10] != _MARKER + fingerprint((message, LAYOUT)):
+        value = _encode(message, _decode(message, value))
     try:
-        for spec in table.columns:
-            buffers = [body[name] for name in buffer_names(spec.kind, spec.name)]
-            columns[spec.name] = from_buffers(spec.kind, rows, buffers)
-    except ValueError as error:
-        size = sum(len(part) for part in body.values() if isinstance(part, bytes))
-        raise UnknownMessage(size_bytes=size, expected=message, reason=str(error)) from error
-    return ColumnBlock(table.name, rows, columns)
+        yield value
+    except (ValueError, IndexError, StopIteration, OverflowError) as error:
+        raise UnknownMessage(size_bytes=len(value), expected=message, reason=str(error)) from error
 
 
-def _name(name: SegmentName) -> dict[str, Any]:
-    return {slot: getattr(name, slot) for slot in SegmentName.__slots__}
+def _take_name(value: bytes) -> tuple[SegmentName, int, int]:
+    """A segment's name and time, and where its columns begin."""
+    chain_id, at = take_long(value, 10)
+    stream, at = take_text(value, at)
+    lane, at = take_symbol(value, at, LANES)
+    from_block, at = take_long(value, at)
+    to_block, at = take_long(value, at)
+    last_hash = value[at : at + HASH_BYTES]
+    version, at = take_text(value, at + HASH_BYTES)
+    observed_at_ms, at = take_long(value, at)
+    stream = cast("Stream", stream)
+    name = SegmentName(chain_id, stream, lane, from_block, to_block, last_hash, version)
+    return name, observed_at_ms, at
 
 
 def encode_block_segment(segment: BlockSegment) -> bytes:
     """A BlockSegment as a message."""
-    body = {
-        "name": _name(segment.name),
-        "observed_at_ms": segment.observed_at_ms,
-        "blocks": _pack(BLOCKS, segment.blocks),
-        "transactions": _pack(TRANSACTION_TABLE, segment.transactions),
-        "withdrawals": _pack(WITHDRAWALS, segment.withdrawals),
-    }
-    return _encode("BlockSegment", body)
+    parts = _opened("BlockSegment", segment.name, segment.observed_at_ms)
+    put_rows(parts, BLOCKS, segment.blocks)
+    put_rows(parts, TRANSACTION_TABLE, segment.transactions)
+    put_rows(parts, WITHDRAWALS, segment.withdrawals)
+    return b"".join(parts)
 
 
 def decode_block_segment(value: bytes) -> BlockSegment:
-    """The BlockSegment of a message; columns are read-only views.
+    """The BlockSegment of a message; columns are read-only views of it.
 
     Raises
     ------
     UnknownMessage
         If the bytes are not a BlockSegment of any released version.
     """
-    body = _decode("BlockSegment", value)
-    return BlockSegment(
-        SegmentName(**body["name"]),
-        body["observed_at_ms"],
-        _unpack(BLOCKS, body["blocks"], "BlockSegment"),
-        _unpack(TRANSACTION_TABLE, body["transactions"], "BlockSegment"),
-        _unpack(WITHDRAWALS, body["withdrawals"], "BlockSegment"),
-    )
+    with _reading("BlockSegment", value) as current:
+        name, observed_at_ms, at = _take_name(current)
+        blocks, at = take_rows(current, at, BLOCKS)
+        transactions, at = take_rows(current, at, TRANSACTION_TABLE)
+        withdrawals, at = take_rows(current, at, WITHDRAWALS)
+        return BlockSegment(name, observed_at_ms, blocks, transactions, withdrawals)
 
 
 def encode_log_segment(segment: LogSegment) -> bytes:
     """A LogSegment as a message."""
-    body = {
-        "name": _name(segment.name),
-        "observed_at_ms": segment.observed_at_ms,
-        "level": segment.level.name,
-        "proven": list(segment.proven),
-        "unproven": list(segment.unproven),
-        "headers": _pack(HEADER_REFS, segment.headers),
-        "logs": _pack(LOGS, segment.logs),
-    }
-    return _encode("LogSegment", body)
+    parts = _opened("LogSegment", segment.name, segment.observed_at_ms)
+    parts.append(long_bytes(LEVELS.index(segment.level)))
+    parts += (texts_bytes(segment.proven), texts_bytes(segment.unproven))
+    put_rows(parts, HEADER_REFS, segment.headers)
+    put_rows(parts, LOGS, segment.logs)
+    return b"".join(parts)
 
 
 def decode_log_segment(value: bytes) -> LogSegment:
-    """The LogSegment of a message; columns are read-only views.
+    """The LogSegment of a message; columns are read-only views of it.
 
     Raises
     ------
     UnknownMessage
         If the bytes are not a LogSegment of any released version.
     """
-    body = _decode("LogSegment", value)
-    return LogSegment(
-        SegmentName(**body["name"]),
-        body["observed_at_ms"],
-        Level[body["level"]],
-        tuple(body["proven"]),
-        tuple(body["unproven"]),
-        _unpack(HEADER_REFS, body["headers"], "LogSegment"),
-        _unpack(LOGS, body["logs"], "LogSegment"),
-    )
+    with _reading("LogSegment", value) as current:
+        name, observed_at_ms, at = _take_name(current)
+        level, at = take_symbol(current, at, LEVELS)
+        proven, at = take_texts(current, at)
+        unproven, at = take_texts(current, at)
+        headers, at = take_rows(current, at, HEADER_REFS)
+        logs, at = take_rows(current, at, LOGS)
+        return LogSegment(name, observed_at_ms, level, proven, unproven, headers, logs)
 
 
 def encode_event_segment(segment: EventSegment, tables: Mapping[str, Table]) -> bytes:
@@ -182,24 +217,17 @@ def encode_aggregate_segment(segment: AggregateSegment) -> bytes:
 def _encode_tables(
     message: str, segment: EventSegment | AggregateSegment, tables: Mapping[str, Table]
 ) -> bytes:
-    packed = []
+    parts = _opened(message, segment.name, segment.observed_at_ms)
+    if segment.tables:
+        parts.append(long_bytes(len(segment.tables)))
     for block in segment.tables:
-        columns = []
-        if block.rows:
-            for spec in tables[block.table].columns:
-                buffers = to_buffers(spec.kind, block.columns[spec.name])
-                columns.append({"name": spec.name, "kind": spec.kind_text, "buffers": buffers})
-        packed.append({"table": block.table, "rows": block.rows, "columns": columns})
-    body = {
-        "name": _name(segment.name),
-        "observed_at_ms": segment.observed_at_ms,
-        "tables": packed,
-    }
-    return _encode(message, body)
+        put_described(parts, tables[block.table] if block.rows else None, block)
+    parts.append(END)
+    return b"".join(parts)
 
 
 def decode_event_segment(value: bytes) -> EventSegment:
-    """The EventSegment of a message: it describes its own columns.
+    """The EventSegment of a message: it describes its own columns, which are views of it.
 
     Raises
     ------
@@ -210,7 +238,7 @@ def decode_event_segment(value: bytes) -> EventSegment:
 
 
 def decode_aggregate_segment(value: bytes) -> AggregateSegment:
-    """The AggregateSegment of a message: it describes its own columns.
+    """The AggregateSegment of a message: it describes its own columns, which are views of it.
 
     Raises
     ------
@@ -221,20 +249,16 @@ def decode_aggregate_segment(value: bytes) -> AggregateSegment:
 
 
 def _decode_tables(message: str, value: bytes) -> tuple[SegmentName, int, tuple[ColumnBlock, ...]]:
-    body = _decode(message, value)
-    blocks = []
-    try:
-        for table in body["tables"]:
-            columns = {
-                column["name"]: from_buffers(
-                    parse_kind(column["kind"]), table["rows"], column["buffers"]
-                )
-                for column in table["columns"]
-            }
-            blocks.append(ColumnBlock(table["table"], table["rows"], columns))
-    except (ValueError, StopIteration) as error:
-        raise UnknownMessage(size_bytes=len(value), expected=message, reason=str(error)) from error
-    return SegmentName(**body["name"]), body["observed_at_ms"], tuple(blocks)
+    with _reading(message, value) as current:
+        name, observed_at_ms, at = _take_name(current)
+        blocks: list[ColumnBlock] = []
+        while True:
+            count, at = take_count(current, at)
+            if not count:
+                return name, observed_at_ms, tuple(blocks)
+            for _ in range(count):
+                block, at = take_described(current, at)
+                blocks.append(block)
 
 
 def _plain_encoder(message: str, value: object) -> bytes:

@@ -8,7 +8,7 @@ In memory a column is one of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import Any, TypeAlias
@@ -19,6 +19,8 @@ import numpy.typing as npt
 from schemas.kinds import Kind, parse_kind
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
+Span: TypeAlias = tuple[bytes, int, int]
+"""A buffer, and where in it some bytes start and end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,60 +146,80 @@ def take(kind: Kind, column: Any, index: npt.NDArray[np.int64]) -> Column:
     )
 
 
-def to_buffers(kind: Kind, column: Any) -> list[bytes]:
-    """The column's buffers in their fixed order: layout version 1 of the segments.
+def buffers_of(kind: Kind, column: Any) -> list[npt.NDArray[Any]]:
+    """The column's buffers in their fixed order: layout version 1 of the segments; contiguous.
 
     Number and fixed kinds give one buffer; ragged kinds offsets (int64 little-endian, n + 1) and
     values; nullable kinds a mask (one byte a row) and values; tuples their fields' buffers.
     """
-    if kind.shape in ("number", "fixed"):
-        return [column.tobytes()]
-    if kind.shape == "ragged":
-        return [column.offsets.astype("<i8", copy=False).tobytes(), column.values.tobytes()]
-    if kind.shape == "list":
-        offsets = column.offsets.astype("<i8", copy=False).tobytes()
-        return [offsets, *to_buffers(kind.children[0], column.values)]
-    if kind.shape == "nullable":
-        return [column.valid.tobytes(), *to_buffers(kind.children[0], column.values)]
+    shape = kind.shape
+    if shape in ("number", "fixed"):
+        return [np.ascontiguousarray(column)]
+    if shape == "ragged":
+        offsets = np.ascontiguousarray(column.offsets, "<i8")
+        return [offsets, np.ascontiguousarray(column.values)]
+    if shape == "list":
+        offsets = np.ascontiguousarray(column.offsets, "<i8")
+        return [offsets, *buffers_of(kind.children[0], column.values)]
+    if shape == "nullable":
+        return [np.ascontiguousarray(column.valid), *buffers_of(kind.children[0], column.values)]
     pairs = zip(kind.children, column.fields, strict=True)
-    return list(chain.from_iterable(to_buffers(child, field) for child, field in pairs))
+    return list(chain.from_iterable(buffers_of(child, field) for child, field in pairs))
 
 
-def from_buffers(kind: Kind, rows: int, buffers: Iterable[bytes]) -> Column:
-    """The column whose `to_buffers` gave `buffers`; number and fixed columns are views, read-only.
+def to_buffers(kind: Kind, column: Any) -> list[bytes]:
+    """The column's buffers, as `buffers_of`, copied."""
+    return [buffer.tobytes() for buffer in buffers_of(kind, column)]
+
+
+def from_spans(kind: Kind, rows: int, spans: Iterator[Span]) -> Column:
+    """The column whose buffers lie at the next `spans`: read-only views, perhaps unaligned.
 
     Raises
     ------
     ValueError
         If a buffer has not the size that the kind and the row count ask for.
     """
-    return _read(kind, rows, iter(buffers))
-
-
-def _read(kind: Kind, rows: int, buffers: Any) -> Column:
-    if kind.shape in ("number", "fixed"):
-        buffer = next(buffers)
-        if len(buffer) != rows * kind.width:
-            raise ValueError(f"{kind.text}: {len(buffer)} bytes do not hold {rows} values")
-        flat = np.frombuffer(buffer, kind.dtype)
-        return flat.reshape(rows, kind.width) if kind.shape == "fixed" else flat
-    if kind.shape in ("ragged", "list"):
-        offsets = np.frombuffer(next(buffers), "<i8")
-        if len(offsets) != rows + 1 or offsets[0] != 0 or (np.diff(offsets) < 0).any():
+    shape = kind.shape
+    buffer, start, end = next(spans)
+    if shape in ("number", "fixed"):
+        return plain_column(kind, rows, buffer, start, end)
+    if shape in ("ragged", "list"):
+        if end - start != 8 * rows + 8:
+            raise ValueError(f"{kind.text}: {end - start} bytes of offsets for {rows} rows")
+        offsets: npt.NDArray[np.int64] = np.ndarray(rows + 1, "<i8", buffer, start)
+        if offsets[0] != 0 or (offsets[1:] < offsets[:-1]).any():
             raise ValueError(f"{kind.text}: offsets do not describe {rows} rows")
         total = int(offsets[-1])
-        if kind.shape == "list":
-            return Ragged(offsets, _read(kind.children[0], total, buffers))
-        values = np.frombuffer(next(buffers), np.uint8)
-        if len(values) != total:
-            raise ValueError(f"{kind.text}: {len(values)} bytes where offsets end at {total}")
-        return Ragged(offsets, values)
-    if kind.shape == "nullable":
-        valid = np.frombuffer(next(buffers), np.bool_)
-        if len(valid) != rows:
-            raise ValueError(f"{kind.text}: the mask has {len(valid)} rows, not {rows}")
-        return Nullable(valid, _read(kind.children[0], rows, buffers))
-    return Struct(tuple(_read(child, rows, buffers) for child in kind.children))
+        if shape == "list":
+            return Ragged(offsets, from_spans(kind.children[0], total, spans))
+        buffer, start, end = next(spans)
+        if end - start != total:
+            raise ValueError(f"{kind.text}: {end - start} bytes where offsets end at {total}")
+        return Ragged(offsets, np.ndarray(total, np.uint8, buffer, start))
+    if shape == "nullable":
+        if end - start != rows:
+            raise ValueError(f"{kind.text}: the mask has {end - start} rows, not {rows}")
+        valid: npt.NDArray[np.bool_] = np.ndarray(rows, np.bool_, buffer, start)
+        return Nullable(valid, from_spans(kind.children[0], rows, spans))
+    spans = chain([(buffer, start, end)], spans)
+    return Struct(tuple(from_spans(child, rows, spans) for child in kind.children))
+
+
+def plain_column(
+    kind: Kind, rows: int, buffer: bytes, start: int, end: int
+) -> npt.NDArray[np.generic]:
+    """A column of a number or fixed kind: a view of ``buffer[start:end]``.
+
+    Raises
+    ------
+    ValueError
+        If those bytes do not hold `rows` values.
+    """
+    if end - start != rows * kind.width:
+        raise ValueError(f"{kind.text}: {end - start} bytes do not hold {rows} values")
+    size = (rows, kind.width) if kind.shape == "fixed" else rows
+    return np.ndarray(size, kind.dtype, buffer, start)
 
 
 def to_native(kind: Kind, column: Any) -> bytes:
@@ -308,12 +330,15 @@ __all__ = [
     "Kind",
     "Nullable",
     "Ragged",
+    "Span",
     "Struct",
+    "buffers_of",
     "concat",
     "empty",
-    "from_buffers",
     "from_python",
+    "from_spans",
     "parse_kind",
+    "plain_column",
     "row_count",
     "take",
     "to_buffers",

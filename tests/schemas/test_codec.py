@@ -15,7 +15,7 @@ import pytest
 
 from schemas import codec
 from schemas.avro_schemas import LAYOUT, declared_schemas, released_schemas, write_schemas
-from schemas.columns import ColumnBlock, from_python, to_python
+from schemas.columns import ColumnBlock, to_python
 from schemas.segments import (
     AggregateSegment,
     BlockRef,
@@ -44,33 +44,10 @@ from schemas.tables import (
     empty_block,
     event_table,
 )
+from tests.schemas.filled_blocks import filled
 
 NAME = SegmentName(1, "blocks", "history", 10, 19, b"\7" * 32, "00ff00ff00ff00ff")
 LAYOUTS = resources.files("schemas").joinpath("avro")
-
-
-def filled(table: Table) -> ColumnBlock:
-    """A block of two rows with zeros, and nulls in the second row."""
-    columns = {}
-    for spec in table.columns:
-        kind, zero = spec.kind, None
-        if kind.shape == "nullable":
-            values = [zero_of(kind.children[0].text), None]
-        else:
-            zero = zero_of(kind.text)
-            values = [zero, zero]
-        columns[spec.name] = from_python(kind, values)
-    return ColumnBlock(table.name, 2, columns)
-
-
-def zero_of(text: str) -> object:
-    if text.startswith("["):
-        return []
-    if text in ("bytes", "string"):
-        return b"ab"
-    if text.startswith("bytes"):
-        return bytes(int(text[5:]))
-    return 0
 
 
 def assert_same(table: Table, left: ColumnBlock, right: ColumnBlock) -> None:
