@@ -55,8 +55,10 @@ def topics(
         create_topics,
         describe_topics,
     )
+    from infra.kafka.clients import warn_if_exposed  # noqa: PLC0415 - as above
 
     kafka = read_settings(config).kafka
+    warn_if_exposed(kafka)
     terminal = open_terminal(json=json)
     admin = connect(kafka)
     made: list[str] = []

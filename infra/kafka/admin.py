@@ -19,7 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs e
     ResourceType,
 )
 
-from infra.kafka.clients import client_config, warn_if_exposed, wire_bytes_max
+from infra.kafka.clients import client_config, wire_bytes_max
 from infra.kafka.contact import REFUSALS, Contact, refused, unreachable
 from infra.settings_cluster import KafkaSettings
 from schemas.errors import HeadraceError
@@ -120,7 +120,6 @@ def connect(kafka: KafkaSettings, client_id: str = "headrace") -> Any:
         After `unreachable_seconds_max` without an answer.
     BrokerRefused
     """
-    warn_if_exposed(kafka)
     contact = Contact(kafka)
     admin: Any = AdminClient(client_config(kafka, client_id) | {"error_cb": contact.on_error})
     start = time.monotonic()

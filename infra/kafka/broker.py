@@ -249,7 +249,7 @@ def free_port() -> int:
 
 def _java(java: Path, jars: Path, main: str, heap: str) -> list[str]:
     return [
-        *(str(java), f"-Xms{heap}", f"-Xmx{heap}", "-XX:+UseG1GC", "-XX:TieredStopAtLevel=4"),
+        *(str(java), "-Xms64m", f"-Xmx{heap}", "-XX:+UseG1GC", "-XX:TieredStopAtLevel=4"),
         *("-Djava.net.preferIPv4Stack=true", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"),
         *("-cp", f"{jars}/*", main),
     ]

@@ -12,7 +12,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from infra.kafka.clients import IN_FLIGHT_BYTES_MAX, producer_config, warn_if_exposed
+from infra.kafka.clients import IN_FLIGHT_BYTES_MAX, producer_config
 from infra.kafka.contact import REFUSALS, Contact, refused, unreachable
 from infra.settings_cluster import KafkaSettings
 from schemas.errors import HeadraceError
@@ -69,7 +69,6 @@ class EnvelopeProducer:
         bytes_max: int = IN_FLIGHT_BYTES_MAX,
         client_id: str = "headrace",
     ) -> None:
-        warn_if_exposed(kafka)
         self._kafka = kafka
         declared = {
             name: topic.partitions(kafka.partitions) for name, topic in topics_by_name().items()

@@ -24,6 +24,7 @@ from prometheus_client import (
 )
 
 from infra.exit_codes import ExitCode
+from infra.kafka.clients import warn_if_exposed
 from infra.roles.health import Health, serve_health
 from infra.settings import Settings
 from schemas.errors import HeadraceError
@@ -163,8 +164,7 @@ def run_role(
         If another process listens on the health port.
     """
     run = RoleRun(role, settings)
-    for address in settings.kafka.exposed:
-        log.warning("kafka_plaintext", address=address, fix="set kafka.security_protocol")
+    warn_if_exposed(settings.kafka)
     if signals:
         run.take_signals()
     host, port = settings.roles.health_host, settings.roles.health_port
