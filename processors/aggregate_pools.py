@@ -13,13 +13,13 @@ from processors.aggregate_groups import (
     Groups,
     Mask,
     Sums,
-    Words,
     carry_over,
     group_rows,
     is_zero,
     key_of,
     leading_of,
     sum_words,
+    used_words,
     words_of,
 )
 from processors.aggregate_prices import find_extremes
@@ -80,8 +80,10 @@ def pool_trades(tables: Mapping[str, ColumnBlock]) -> ColumnBlock:
     leading = np.where(has_id, leading_of(pool_ids), leading_of(address))
     keys = key_of(_KEY_WORDS, address, pool_ids, protocols[:, None])
     groups = group_rows(numbers, leading, keys)
-    amounts = np.concatenate([part.amounts for part in parts])
-    moved = sum_words(amounts.take(groups.order, axis=0), groups.starts)
+    amounts = np.concatenate([part.amounts for part in parts]).reshape(len(numbers), 4, -1)
+    amounts = amounts[:, :, : used_words(amounts)]
+    ordered = amounts.take(groups.order, axis=0).reshape(len(amounts), -1)
+    moved = sum_words(ordered, groups.starts)
     sums, overflow = carry_over(moved.reshape(len(moved), 4, -1))
     first, log_index = groups.first, column("log_index")
     columns: dict[str, Column] = {
@@ -172,9 +174,8 @@ def _reserves(swaps: dict[str, Any], syncs: ColumnBlock | None) -> tuple[Bytes, 
 def _read_v3(protocol: int, swaps: ColumnBlock, _: Mapping[str, ColumnBlock]) -> Trades:
     """Amounts are changes of the pool's balances: what it received is positive."""
     columns: dict[str, Any] = swaps.columns
-    in0, out0 = _split(columns["amount0"])
-    in1, out1 = _split(columns["amount1"])
-    amounts = np.concatenate([in0, out0, in1, out1], axis=1)
+    received, paid = _split(columns)
+    amounts = np.stack([received, paid], axis=2).reshape(swaps.rows, -1)
     roots = columns["sqrt_price_x96"]
     return Trades(protocol, swaps, np.zeros_like(roots), amounts, *_root_price(roots))
 
@@ -182,21 +183,20 @@ def _read_v3(protocol: int, swaps: ColumnBlock, _: Mapping[str, ColumnBlock]) ->
 def _read_v4(protocol: int, swaps: ColumnBlock, _: Mapping[str, ColumnBlock]) -> Trades:
     """Amounts are changes of the caller's balances: what the pool received is negative."""
     columns: dict[str, Any] = swaps.columns
-    out0, in0 = _split(columns["amount0"])
-    out1, in1 = _split(columns["amount1"])
-    amounts = np.concatenate([in0, out0, in1, out1], axis=1)
+    paid, received = _split(columns)
+    amounts = np.stack([received, paid], axis=2).reshape(swaps.rows, -1)
     return Trades(protocol, swaps, columns["id"], amounts, *_root_price(columns["sqrt_price_x96"]))
 
 
-def _split(amounts: Bytes) -> tuple[Sums, Sums]:
-    """The positive and the negative of some signed numbers by size, as words; 0 elsewhere."""
-    words: Words = words_of(amounts)
-    negative = (words[:, 7] & _SIGN) != 0
+def _split(swaps: dict[str, Any]) -> tuple[Sums, Sums]:
+    """uint64[n, 2, 8] each: the positive of both amounts, the negative ones' sizes; 0 elsewhere."""
+    words = np.stack([words_of(swaps[name]) for name in ("amount0", "amount1")], axis=1)
+    negative = words[:, :, -1:] >= _SIGN
     zero = np.uint32(0)
-    risen = np.where(negative[:, None], zero, words).astype(np.uint64)
-    fallen = np.where(negative[:, None], ~words, zero).astype(np.uint64)
+    risen = np.where(negative, zero, words).astype(np.uint64)
+    fallen = np.where(negative, ~words, zero).astype(np.uint64)
     # -x is ~x + 1; the lowest word may pass 32 bits, which the sums take.
-    fallen[:, 0] += negative
+    fallen[:, :, :1] += negative
     return risen, fallen
 
 
