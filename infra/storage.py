@@ -88,6 +88,7 @@ class Storage:
         on_row: Callable[[Change], None],
         *,
         poll_seconds: float | None = None,
+        retry_seconds: float = 120.0,
     ) -> Publisher:
         """The chain's publisher, not yet claimed.
 
@@ -99,6 +100,8 @@ class Storage:
             See `Publisher`.
         poll_seconds
             How often the ledger is read for loads of other processes; None where there are none.
+        retry_seconds
+            How long ClickHouse may not answer.
         """
         return Publisher(
             self.connect(),
@@ -106,7 +109,9 @@ class Storage:
             self.facts,
             dict.fromkeys(CORE_STREAMS),
             floor,
-            settings=PublisherSettings(poll_seconds=poll_seconds, canon=self._canon_limits),
+            settings=PublisherSettings(
+                poll_seconds=poll_seconds, retry_seconds=retry_seconds, canon=self._canon_limits
+            ),
             on_missing=on_missing,
             on_row=on_row,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from schemas.segments import BlockRef
 
@@ -15,6 +15,26 @@ class CanonSettings:
     """How long a replaced chain stays visible while the new fork is not durable."""
     missing_after_ms: int = 60_000
     """How long the next block may wait for one stream while others have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublisherSettings:
+    """Pace and bounds of the publisher."""
+
+    coalesce_seconds: float = 0.05
+    """At most one canon row in this time."""
+    poll_seconds: float | None = None
+    """How often the ledger is read for other processes' loads; None relies on `notify`."""
+    poll_overlap_seconds: float = 60.0
+    """How far back a poll reads, for sinks whose inserts finish out of order."""
+    check_seconds: float = 1.0
+    """How often a later claim and overdue segments are looked for."""
+    retry_seconds: float = 120.0
+    """How long a canon row is tried again while ClickHouse does not answer."""
+    missing_attempts_max: int = 5
+    """How often a core segment is asked for again before the publisher halts."""
+    canon: CanonSettings = field(default_factory=CanonSettings)
+    """Bounds on waiting."""
 
 
 @dataclass(frozen=True, slots=True)

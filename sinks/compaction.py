@@ -107,6 +107,7 @@ class Compactor:
             self._ledger_row(segment, load_id, source_rows, versions.copy().pop())
             for segment in fold.segments
         ]
+        self._publisher.expect_own(load_id)
         append_ledger(self._connection, self._database, ledger)
         swapped = self._publisher.change(lambda canon: canon.fold(ledger))
         return Folded(fold, load_id, swapped)

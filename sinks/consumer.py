@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -20,6 +19,7 @@ from schemas.errors import HeadraceError, Transient
 from schemas.errors_roles import ConsumerFailed, InstanceTaken
 from schemas.errors_sinks import WriteAbandoned
 from schemas.segments import AGAIN, Envelope
+from sinks.consumer_terms import ConsumerSettings, Watch
 from sinks.known_segments import KnownSegments
 from sinks.offsets import Offsets, Place
 from sinks.segment_loader import SegmentLoader
@@ -31,39 +31,6 @@ OFFSETS_TIMEOUT_SECONDS = 10.0
 """How long the brokers may take to say where a partition begins and ends."""
 REPORT_SECONDS = 2.0
 """How often the lag is reported."""
-
-
-@dataclass(frozen=True, slots=True)
-class ConsumerSettings:
-    """Pace and bounds of the loop."""
-
-    poll_seconds: float = 0.1
-    """How long one poll waits for a message."""
-    messages_max: int = 32
-    """Messages of one turn."""
-    commit_seconds: float = 1.0
-    """How often offsets are committed."""
-    quiet_seconds: float = 1.0
-    """What waits in a batch is written once nothing has come for so long."""
-    patience_seconds: float = 600.0
-    """How long ClickHouse may not answer before the loop ends."""
-    pause_seconds_max: float = 5.0
-    """Longest wait between two attempts to write."""
-    accept_lost: bool = False
-    """Go on at the oldest message that is kept where older ones are gone, instead of ending."""
-
-
-class Watch(Protocol):
-    """What the loop tells about itself; each call is short."""
-
-    def turn(self) -> None:
-        """The loop went round."""
-
-    def ready(self, condition: str, met: bool, note: str = "") -> None:
-        """A condition, ``kafka`` or ``clickhouse``, is met or not."""
-
-    def lag(self, messages: Mapping[tuple[str, int], int]) -> None:
-        """Messages of each (topic, partition) that are not taken yet."""
 
 
 class LaneConsumer:
@@ -123,6 +90,7 @@ class LaneConsumer:
         self._settings = settings or ConsumerSettings()
         self._inbox: list[Any] = []
         self._stale = True
+        self._writing = False
         self._failure: HeadraceError | None = None
         self._blocked_since: float | None = None
         self._blocked_until = 0.0
@@ -160,6 +128,8 @@ class LaneConsumer:
         self._poll()
         if self._failure is not None:
             raise self._failure
+        # After the poll: it tells whether the partitions are still ours.
+        self._commit()
         more = len(self._inbox) >= self._settings.messages_max
         if self._stale:
             self._try(self._read_names)
@@ -168,22 +138,29 @@ class LaneConsumer:
             for message in inbox:
                 self._take(message)
             self._write(more=more, hurry=self._quiet())
-        self._commit()
         self._report()
         self._watch.turn()
 
     # --- messages -------------------------------------------------------------------------------
 
     def _poll(self) -> None:
-        first = self._consumer.poll(self._settings.poll_seconds)
-        if first is None:
-            return
-        rest = self._consumer.consume(self._settings.messages_max - 1, timeout=0)
-        for message in (first, *rest):
-            if message.error() is not None:
-                self._on_error(message)
-            else:
-                self._inbox.append(message)
+        """Take what has come into the inbox.
+
+        One message a call: only so is it certain that a message that is handed over after the
+        callbacks of the group belongs to the assignment of now.
+        """
+        message = self._consumer.poll(self._settings.poll_seconds)
+        while message is not None:
+            self._receive(message)
+            if len(self._inbox) >= self._settings.messages_max:
+                return
+            message = self._consumer.poll(0)
+
+    def _receive(self, message: Any) -> None:
+        if message.error() is not None:
+            self._on_error(message)
+        else:
+            self._inbox.append(message)
 
     def _take(self, message: Any) -> None:
         place = self.offsets.take(message.topic(), message.partition(), message.offset())
@@ -228,7 +205,9 @@ class LaneConsumer:
         if code in (KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL):
             raise InstanceTaken(group=self._group, instance=error.str())
         if code == KafkaError._MAX_POLL_EXCEEDED:
+            # The group is told at the next poll; what we would commit until then is refused.
             log.warning("partitions_lost_while_busy", group=self._group, reason=error.str())
+            self._give_up(self.offsets.assigned)
         elif code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED):
             raise ConsumerFailed(group=self._group, reason=error.str())
         else:
@@ -237,7 +216,20 @@ class LaneConsumer:
     # --- ClickHouse -----------------------------------------------------------------------------
 
     def _write(self, *, more: bool = False, hurry: bool = False) -> None:
-        self._try(lambda: self.loader.write(more=more, hurry=hurry))
+        def write() -> None:
+            self._writing = True
+            try:
+                self.loader.write(more=more, hurry=hurry, between=self._stay)
+            finally:
+                self._writing = False
+
+        self._try(write)
+
+    def _stay(self) -> None:
+        """Poll between two writes, so that the group sees that we live."""
+        message = self._consumer.poll(0)
+        if message is not None:
+            self._receive(message)
 
     def _read_names(self) -> None:
         self._known.load()
@@ -349,22 +341,27 @@ class LaneConsumer:
 
     def _on_revoke(self, consumer: Any, parts: list[Any]) -> None:
         log.info("partitions_revoked", group=self._group, partitions=_listed(parts))
-        if self._blocked_since is None and self._failure is None and not self._stale:
+        settled = not (self._stale or self._writing)
+        if settled and self._blocked_since is None and self._failure is None:
             try:
                 self.loader.write(hurry=True)
             except HeadraceError as error:
                 log.info("not_written_before_revoked", code=error.code)
         keys = [(part.topic, part.partition) for part in parts]
         self._commit(wait=True, only=keys)
-        for key in keys:
-            self.offsets.revoke(*key)
+        self._give_up(keys)
         consumer.incremental_unassign(parts)
 
     def _on_lost(self, consumer: Any, parts: list[Any]) -> None:
         log.warning("partitions_lost", group=self._group, partitions=_listed(parts))
-        for part in parts:
-            self.offsets.revoke(part.topic, part.partition)
+        self._give_up([(part.topic, part.partition) for part in parts])
         consumer.incremental_unassign(parts)
+
+    def _give_up(self, keys: Sequence[tuple[str, int]]) -> None:
+        """Partitions are not ours any more: what was received of them comes again, here or not."""
+        for key in keys:
+            self.offsets.revoke(*key)
+        self._inbox = [one for one in self._inbox if (one.topic(), one.partition()) not in keys]
 
 
 def envelope_of(message: Any, topic: str) -> Envelope:

@@ -97,6 +97,22 @@ class Durable:
         self._want_floor = min(floor, self._want_floor)
         self._extend()
 
+    def fork_gap(self) -> tuple[BlockRef, int] | None:
+        """The fork view's first block, and the next one to show, where head blocks wait between."""
+        base, number = self.fork.base, self.head_number + 1
+        if base is None or number >= base:
+            return None
+        for tiling in self.tilings.values():
+            waiting = tiling.candidates(number) if tiling.top < number else ()
+            if tiling.top < number and not any(not piece.history for piece in waiting):
+                return None
+        return BlockRef(base, self.fork.hashes[base]), number
+
+    def close_fork_gap(self, below: Sequence[BlockRef]) -> None:
+        """Take blocks below the fork view's first one for its ancestors, which are final."""
+        self.fork.extend_below(below)
+        self._extend()
+
     def take_missing(self, now_ms: int) -> list[Missing]:
         """Segments to ingest again: refused by a conflict, or long overdue."""
         missing, self._missing = list(self._missing), {}

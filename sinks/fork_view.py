@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from schemas.segments import BlockRef, ForkUpdate
 
 
@@ -47,6 +49,12 @@ class ForkView:
             self.hashes.update((ref.number, ref.hash) for ref in update.added)
         self.head, self.safe, self.finalized = update.head, update.safe, update.finalized
         return True
+
+    def extend_below(self, refs: Sequence[BlockRef]) -> None:
+        """Learn the final blocks right below the base, lowest first."""
+        if refs and refs[-1].number + 1 == self.base:
+            self.hashes.update((ref.number, ref.hash) for ref in refs)
+            self.base = refs[0].number
 
     def prune(self, number: int) -> None:
         """Forget the heights below `number`; it becomes the base."""

@@ -87,6 +87,7 @@ def read_ledger(
     stream: Stream | None = None,
     from_block: int | None = None,
     to_block: int | None = None,
+    loads: Sequence[int] | None = None,
 ) -> list[LedgerRow]:
     """Ledger rows in the order in which they were written.
 
@@ -99,17 +100,20 @@ def read_ledger(
         Rows of one stream.
     from_block, to_block
         Rows whose segment touches that range.
+    loads
+        Rows of these loads; at least one.
 
     Raises
     ------
     HeadraceError
         One of HR-40xx.
     """
-    conditions = {
+    conditions: dict[str, object] = {
         "inserted_at >= fromUnixTimestamp64Micro(%(since)s, 'UTC')": since,
         "stream = %(stream)s": stream,
         "to_block >= %(from_block)s": from_block,
         "from_block <= %(to_block)s": to_block,
+        "load_id IN %(loads)s": loads,
     }
     given = [condition for condition, value in conditions.items() if value is not None]
     where = " AND ".join(given) or "1"
@@ -118,6 +122,7 @@ def read_ledger(
         "stream": stream,
         "from_block": from_block,
         "to_block": to_block,
+        "loads": tuple(loads or ()),
     }
     found = connection.execute(
         f"SELECT {', '.join(COLUMNS)} FROM {database}.ledger WHERE {where} "
@@ -126,6 +131,24 @@ def read_ledger(
         as_bytes=True,
     )
     return [_row(values) for values in found]
+
+
+def recent_loads(
+    connection: Connection, database: str, since: datetime | None
+) -> dict[int, datetime]:
+    """When each load was completed that was so at or after `since`; all of them for None.
+
+    Raises
+    ------
+    HeadraceError
+        One of HR-40xx.
+    """
+    found = connection.execute(
+        f"SELECT load_id, max(inserted_at) FROM {database}.ledger "
+        "WHERE inserted_at >= fromUnixTimestamp64Micro(%(since)s, 'UTC') GROUP BY load_id",
+        {"since": int(since.timestamp() * 1_000_000) if since else 0},
+    )
+    return dict(found)
 
 
 def durable_segments(

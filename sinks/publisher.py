@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -24,7 +23,7 @@ from schemas.errors_canon import (
 )
 from schemas.segments import ForkUpdate
 from sinks.canon import Canon
-from sinks.canon_row import CanonRow, CanonSettings, Change, Missing
+from sinks.canon_row import CanonRow, Change, Missing, PublisherSettings
 from sinks.canon_table import (
     append_canon,
     append_reorg,
@@ -35,33 +34,17 @@ from sinks.canon_table import (
     read_rewinds,
 )
 from sinks.connection import Connection
-from sinks.ledger import LedgerRow, read_ledger
+from sinks.fork_gap import read_ancestors
+from sinks.ledger import LedgerRow, read_ledger, recent_loads
 from sinks.manifests import open_ledger
 
 SEEN_MAX = 100_000
 """Loads that are remembered as heard of; older ones are known to the canon, or refused."""
 
+POLLED_MAX = 1_000
+"""Loads whose ledger rows are read at once."""
+
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class PublisherSettings:
-    """Pace and bounds of the publisher."""
-
-    coalesce_seconds: float = 0.05
-    """At most one canon row in this time."""
-    poll_seconds: float | None = None
-    """How often the ledger is read for other processes' loads; None relies on `notify`."""
-    poll_overlap_seconds: float = 60.0
-    """How far back a poll reads, for sinks whose inserts finish out of order."""
-    check_seconds: float = 1.0
-    """How often a later claim and overdue segments are looked for."""
-    retry_seconds: float = 120.0
-    """How long a canon row is tried again while ClickHouse does not answer."""
-    missing_attempts_max: int = 5
-    """How often a core segment is asked for again before the publisher halts."""
-    canon: CanonSettings = field(default_factory=CanonSettings)
-    """Bounds on waiting."""
 
 
 class Publisher:
@@ -122,6 +105,7 @@ class Publisher:
         self._unwritten: Change | None = None
         self._asked: dict[tuple[str, int], int] = {}
         self._seen: dict[int, None] = {}
+        self._own: dict[int, None] = {}
         self._polled_to: datetime | None = None
         self._written_at = self._checked_at = self._polled_at = 0.0
 
@@ -195,6 +179,13 @@ class Publisher:
             self._inbox.append(update)
         self._wake.set()
 
+    def expect_own(self, load_id: int) -> None:
+        """A load that this process writes and brings in by `change`: not to be found by a poll."""
+        with self._lock:
+            self._own[load_id] = None
+            while len(self._own) > SEEN_MAX:
+                del self._own[next(iter(self._own))]
+
     def lower_floor(self, floor: int) -> None:
         """Show blocks from `floor` on, once they are complete. From any thread."""
         self.change(lambda canon: canon.lower_floor(floor))
@@ -206,6 +197,17 @@ class Publisher:
             result = act(self._canon)
             self._publish(force=True)
         return result
+
+    def check_claim(self) -> None:
+        """Raise if a later claim has written. From any thread.
+
+        Raises
+        ------
+        StalePublisher
+        """
+        newest = int(self._connection.value(f"SELECT max(generation) FROM {self.database}.canon"))
+        if newest > self.generation:
+            raise StalePublisher(claimed=newest, database=self.database, ours=self.generation)
 
     def visible(self) -> CanonRow | None:
         """The newest canon row that was written."""
@@ -312,19 +314,24 @@ class Publisher:
         """Take the loads that others wrote."""
         overlap = timedelta(seconds=self.settings.poll_overlap_seconds)
         since = self._polled_to - overlap if self._polled_to else None
-        rows = read_ledger(self._connection, self.database, since=since)
-        if not rows:
-            return
-        self._polled_to = max(row.inserted_at for row in rows if row.inserted_at)
-        canon.add([row for row in rows if row.load_id not in self._seen])
-        # Whatever is older than the overlap is never read again.
-        self._seen = dict.fromkeys(row.load_id for row in rows)
+        recent = recent_loads(self._connection, self.database, since)
+        new = [load_id for load_id in recent if load_id not in self._seen]
+        for at in range(0, len(new), POLLED_MAX):
+            part = new[at : at + POLLED_MAX]
+            rows = read_ledger(self._connection, self.database, since=since, loads=part)
+            canon.add([row for row in rows if row.load_id not in self._own])
+            self._seen.update(dict.fromkeys(part))
+        if recent:
+            self._polled_to = max(recent.values())
+            # Whatever is older than the overlap is never read again.
+            self._seen = dict.fromkeys(recent)
 
     def _check(self, canon: Canon) -> None:
         """Look for a later claim and for segments that do not come."""
-        newest = int(self._connection.value(f"SELECT max(generation) FROM {self.database}.canon"))
-        if newest > self.generation:
-            raise StalePublisher(claimed=newest, database=self.database, ours=self.generation)
+        self.check_claim()
+        gap = canon.fork_gap()
+        if gap is not None:
+            canon.close_fork_gap(read_ancestors(self._connection, self.database, *gap))
         for missing in canon.take_missing(self._now_ms()):
             key = (missing.stream, missing.from_block)
             attempts = self._asked[key] = self._asked.get(key, 0) + 1

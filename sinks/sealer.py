@@ -188,6 +188,8 @@ class Sealer:
 
     def _replace(self, target: str, source: str, partition: int, *, empty: bool) -> None:
         """The target's partition becomes a hard link of the source's."""
+        # One that was superseded meanwhile must not undo what its successor has sealed.
+        self._publisher.check_claim()
         how = (
             f"DROP PARTITION ID '{partition}'"
             if empty

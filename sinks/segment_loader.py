@@ -110,7 +110,13 @@ class SegmentLoader:
         for batch in self._batcher.add(segment, arrival, self._clock()):
             self._full.append(list(batch.tokens))
 
-    def write(self, *, more: bool = False, hurry: bool = False) -> None:
+    def write(
+        self,
+        *,
+        more: bool = False,
+        hurry: bool = False,
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
         """Write what is full or has waited long enough.
 
         Parameters
@@ -119,6 +125,8 @@ class SegmentLoader:
             More head blocks are at hand: those that wait are written with them.
         hurry
             Nothing more is coming: write everything.
+        between
+            Called after each write.
 
         Raises
         ------
@@ -130,11 +138,13 @@ class SegmentLoader:
         for key, arrivals in list(self._heads.items()):
             if hurry or not more or len(arrivals) >= HEADS_MAX:
                 self._write_heads(key)
+                between()
         for batch in self._batcher.flush() if hurry else self._batcher.due(self._clock()):
             self._full.append(list(batch.tokens))
         while self._full:
             self._write_batch(self._full[0])
             self._full.popleft()
+            between()
 
     def _write_heads(self, key: tuple[str, int]) -> None:
         arrivals = self._heads[key]

@@ -100,6 +100,7 @@ class Sweeper:
                 self._connection, self._database, max(due[partition] for _, partition in left)
             )
         for table, partition in left:
+            self._publisher.check_claim()
             self._connection.execute(
                 f"ALTER TABLE {self._database}.{table}{OPEN} DROP PARTITION ID '{partition}'"
             )

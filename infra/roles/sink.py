@@ -34,7 +34,8 @@ from schemas.errors_roles import OffsetsLost
 from schemas.segments import DATA_TOPICS, DEAD_LETTERS, Envelope, Lane, data_topic
 from schemas.topics import topic_name
 from sinks.batcher import Batcher
-from sinks.consumer import ConsumerSettings, LaneConsumer
+from sinks.consumer import LaneConsumer
+from sinks.consumer_terms import ConsumerSettings
 from sinks.dead_letters import dead_letter
 from sinks.known_segments import KnownSegments
 from sinks.offsets import Place

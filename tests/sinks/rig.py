@@ -10,12 +10,12 @@ from typing import cast
 
 from schemas.errors_canon import HeightNotReached
 from schemas.segments import BlockRef, ForkUpdate, Lane, Stream
-from sinks.canon_row import CanonRow, CanonSettings, Change, Missing
+from sinks.canon_row import CanonRow, CanonSettings, Change, Missing, PublisherSettings
 from sinks.compaction import Compactor
 from sinks.connection import Connection, Endpoint
 from sinks.fold_plan import FoldSettings
 from sinks.migrate import prepare_database
-from sinks.publisher import Publisher, PublisherSettings
+from sinks.publisher import Publisher
 from sinks.sealer import Sealer, SealerSettings
 from sinks.sweeper import Sweeper, SweeperSettings
 from tests.sinks.small_chain import FACTS, STREAMS, TABLES, VERSIONS, SmallChain, write_load

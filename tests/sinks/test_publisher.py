@@ -10,10 +10,9 @@ import pytest
 
 from schemas.errors_canon import CoreLoadMissing, HeightNotReached, StalePublisher
 from schemas.segments import BlockRef
-from sinks.canon_row import CanonSettings
+from sinks.canon_row import CanonSettings, PublisherSettings
 from sinks.canon_table import append_reorg, read_canon
 from sinks.connection import Connection, Endpoint
-from sinks.publisher import PublisherSettings
 from tests.sinks.rig import Clock, Rig, prepare
 from tests.sinks.small_chain import STREAMS, SmallChain, problem_of, read_state
 

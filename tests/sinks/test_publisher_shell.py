@@ -10,9 +10,9 @@ import sinks.publisher as shell
 from schemas.errors_sinks import ClickHouseUnreachable
 from schemas.segments import ForkUpdate, Lane
 from sinks.canon import Canon
-from sinks.canon_row import CanonRow, Rewound
+from sinks.canon_row import CanonRow, PublisherSettings, Rewound
 from sinks.connection import Connection
-from sinks.publisher import Publisher, PublisherSettings
+from sinks.publisher import Publisher
 from tests.sinks.canon_world import FACTS, STREAMS, VERSIONS, ledger, ref
 
 

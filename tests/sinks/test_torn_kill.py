@@ -14,8 +14,8 @@ import pytest
 
 from infra.clickhouse.server import EmbeddedServer
 from schemas.errors import HeadraceError, Transient
+from sinks.canon_row import PublisherSettings
 from sinks.connection import Connection, Endpoint
-from sinks.publisher import PublisherSettings
 from sinks.rewind import Rewinder
 from tests.sinks.rig import Rig, prepare
 from tests.sinks.small_chain import FACTS, TABLES, SmallChain, problem_of, read_state

@@ -1,0 +1,81 @@
+"""Core segments that a publisher misses in, requests to ingest them once more out."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from infra.roles.in_flight import InFlight
+from schemas.codec import encode_segment_wanted
+from schemas.errors_canon import CoreLoadMissing
+from schemas.segments import REQUESTS, Envelope, SegmentWanted
+from sinks.canon_row import Missing
+
+ATTEMPTS_MAX = 5
+"""How often one segment is asked for before the publisher halts."""
+
+
+class SegmentRequests:
+    """Asks for each segment that is lost, once it is known not to be on its way.
+
+    Parameters
+    ----------
+    chain_id
+        The chain.
+    asker
+        What the ids of these requests begin with.
+    in_flight
+        Knows what is on its way.
+    """
+
+    def __init__(self, chain_id: int, asker: str, in_flight: InFlight) -> None:
+        self._chain_id, self._asker, self._in_flight = chain_id, asker, in_flight
+        self._lock = threading.Lock()
+        self._count = 0
+        self._asked: dict[tuple[str, int], int] = {}
+
+    def want(self, missing: Missing) -> None:
+        """A segment is missed; from the publisher's thread."""
+        with self._lock:
+            self._in_flight.add(missing)
+
+    def take(self, visible_head: int) -> list[Envelope]:
+        """The requests that are due.
+
+        Raises
+        ------
+        CoreLoadMissing
+            If one was asked for too often.
+        HeadraceError
+            One of HR-60xx.
+        """
+        with self._lock:
+            self._in_flight.forget_up_to(visible_head)
+            self._asked = {key: n for key, n in self._asked.items() if key[1] > visible_head}
+            return [self._request(missing) for missing in self._in_flight.take_lost()]
+
+    def _request(self, missing: Missing) -> Envelope:
+        key = (missing.stream, missing.from_block)
+        attempts = self._asked[key] = self._asked.get(key, 0) + 1
+        if attempts > ATTEMPTS_MAX:
+            segment = f"{missing.from_block}-{missing.to_block}"
+            raise CoreLoadMissing(segment=segment, stream=missing.stream, attempts=attempts - 1)
+        self._count += 1
+        wanted = SegmentWanted(
+            chain_id=self._chain_id,
+            from_block=missing.from_block,
+            to_block=missing.to_block,
+            last_hash=missing.last_hash,
+            streams=(missing.stream,),  # type: ignore[arg-type]
+            request_id=f"{self._asker}.{self._count}",
+            reason=f"the publisher has no load of {missing.stream}",
+            requested_at_ms=int(time.time() * 1000),
+        )
+        key_bytes = str(self._chain_id).encode()
+        headers = {
+            "chain_id": key_bytes.decode(),
+            "schema": "SegmentWanted",
+            "from": str(missing.from_block),
+            "to": str(missing.to_block),
+        }
+        return Envelope(REQUESTS, key_bytes, encode_segment_wanted(wanted), headers)

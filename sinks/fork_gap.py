@@ -1,0 +1,55 @@
+"""A final block that the fork view begins with in, the blocks below it out, by their parents.
+
+The reorg agent tells the unfinalised window. Where it was away, or began late, that window begins
+above the head blocks that are loaded, and none of its words names them. They are final, so their
+hashes follow from the window's first block, parent by parent, over the rows that are stored.
+"""
+
+from __future__ import annotations
+
+from schemas.segments import BlockRef
+from sinks.connection import Connection
+from sinks.ddl import OPEN
+
+BLOCKS_MAX = 2_000
+"""Blocks that are followed at once."""
+
+
+def read_ancestors(
+    connection: Connection, database: str, base: BlockRef, lowest: int
+) -> list[BlockRef]:
+    """The blocks from `lowest` to right below `base`, as far down as their rows are stored.
+
+    Parameters
+    ----------
+    connection
+        A connection.
+    database
+        The chain's database.
+    base
+        A final block.
+    lowest
+        The lowest block that is of interest.
+
+    Returns
+    -------
+    list of BlockRef
+        In order, without gaps, the last one the parent of `base`; empty where that is not known.
+
+    Raises
+    ------
+    HeadraceError
+        One of HR-40xx.
+    """
+    found = connection.execute(
+        "SELECT DISTINCT block_number, block_hash, parent_hash "
+        f"FROM {database}.blocks{OPEN} WHERE block_number BETWEEN %(low)s AND %(high)s",
+        {"low": max(lowest, base.number - BLOCKS_MAX), "high": base.number},
+        as_bytes=True,
+    )
+    parents = {(number, block_hash): parent for number, block_hash, parent in found}
+    at, below = base, []
+    while at.number > lowest and (parent := parents.get((at.number, at.hash))) is not None:
+        at = BlockRef(at.number - 1, parent)
+        below.append(at)
+    return below[::-1]
