@@ -68,7 +68,7 @@ class WorkerFailed(Transient):
     """The Faust worker ended for a reason of Kafka's or its own."""
 
     code = "HR-6206"
-    what = "the worker of the {lane} lane ended: {detail}"
+    what = "the worker ended: {detail}"
     why = "the broker refused or broke off what it did, or the group moved on without it"
     fix = (
         "start it again: it goes on where its offsets stand; if it ends again, see the broker's log"

@@ -25,7 +25,7 @@ from infra.kafka.clients import wire_bytes_max
 from infra.kafka.faust_broker import faust_brokers, faust_credentials
 from infra.kafka.producer import EnvelopeProducer
 from infra.roles.process_logs import quiet_logs
-from infra.roles.process_offsets import check_kept, read_again
+from infra.roles.process_offsets import group_offsets
 from infra.roles.role_run import RoleRun, run_role
 from infra.settings import Settings
 from infra.settings_cluster import KafkaSettings
@@ -192,10 +192,11 @@ class Worker:
             names += [RAW_HEADS, FORKS, FORK_STATE]
         admin = connect(self._kafka, "headrace-process")
         partitions = check_topics(self._kafka, [*dict.fromkeys(names), DEAD_LETTERS], admin)
-        if plan.rebuild_forks:
-            read_again(admin, plan.app_id, topic_name(prefix, RAW_HEADS))
         read = {topic_name(prefix, name): partitions[name] for name in dict.fromkeys(sources)}
-        check_kept(admin, plan.app_id, read, accept_lost=plan.accept_lost or plan.rebuild_forks)
+        with group_offsets(self._kafka, plan.app_id) as offsets:
+            if plan.rebuild_forks:
+                offsets.read_again(topic_name(prefix, RAW_HEADS))
+            offsets.check_kept(read, accept_lost=plan.accept_lost or plan.rebuild_forks)
         self._run.health.ready("kafka")
         return partitions
 
@@ -242,5 +243,5 @@ class Worker:
     def _coded(self, failure: BaseException) -> BaseException:
         if isinstance(failure, KafkaError | OSError):
             detail = f"{type(failure).__name__}: {failure}"
-            return WorkerFailed(lane=self._plan.lane, detail=detail)
+            return WorkerFailed(detail=detail)
         return failure

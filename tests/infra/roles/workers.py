@@ -1,0 +1,219 @@
+"""A broker's settings in, `headrace process` as processes of their own out, and their food."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
+
+from infra.kafka.admin import connect
+from infra.kafka.clients import consumer_config
+from infra.kafka.producer import EnvelopeProducer
+from infra.queues import ByteQueue
+from infra.settings_cluster import KafkaSettings
+from infra.stages import Counts, decode_apply
+from ingest.backfill import receipts_source
+from ingest.publish import segment_envelopes
+from processors.abi import build_layouts
+from schemas.segments import Envelope, Lane
+from schemas.topics import topic_name
+from tests.infra.roles.kafka_reader import read_topic
+from tests.ingest.devchain_node import (
+    LOCAL,
+    collect,
+    fetcher_of,
+    pool_of,
+    segments,
+    served,
+    small_chain,
+)
+
+ROOT = Path(__file__).parents[3]
+WAIT_SECONDS_MAX = 60.0
+BLOCKS = 400
+
+Place = tuple[str, int, int, str]
+"""Topic, first and last block, last hash: what a segment is known by."""
+
+
+@cache
+def raw_logs() -> tuple[Envelope, ...]:
+    """Every history segment of the logs of a synthetic chain."""
+
+    async def fetch() -> list[Envelope]:
+        chain = small_chain(BLOCKS + 5)
+        async with served(chain) as server, pool_of(server) as pool:
+            built = await collect(pool, receipts_source(fetcher_of(pool)), segments(BLOCKS))
+        return [segment_envelopes(part, LOCAL.segment_blocks)[1] for part in built]
+
+    return tuple(asyncio.run(fetch()))
+
+
+def embedded(raw: Iterable[Envelope], topic: str = "events.history") -> list[Envelope]:
+    """What the embedded pipeline's decode stage makes of them for a topic."""
+    source, target = ByteQueue("source", 2**30), ByteQueue("target", 2**30)
+    apply = decode_apply(build_layouts(), LOCAL.segment_blocks, source, target, Counts())
+    for envelope in raw:
+        asyncio.run(source.put(envelope))
+        taken = source.get(0)
+        assert taken is not None
+        apply(taken)
+    made = []
+    while target.undone:
+        one = target.get(0)
+        assert one is not None
+        made.append(one)
+        target.done()
+    return [one for one in made if one.topic == topic]
+
+
+def place(envelope: Envelope) -> Place:
+    """What a segment is known by."""
+    of = envelope.headers
+    return envelope.topic, int(of["from"]), int(of["to"]), of["last_hash"]
+
+
+def send(kafka: KafkaSettings, envelopes: Iterable[Envelope]) -> None:
+    """Into their topics, acknowledged."""
+    with EnvelopeProducer(kafka) as producer:
+        for envelope in envelopes:
+            producer.put_blocking(envelope)
+        assert producer.flush(WAIT_SECONDS_MAX) == 0
+
+
+def command(kafka: KafkaSettings, lane: Lane, *flags: str) -> list[str]:
+    """The command line of a worker."""
+    return [sys.executable, "-m", "infra.cli", "process", "--lanes", lane, *flags]
+
+
+class Worker:
+    """One worker as a process; its words are kept.
+
+    Parameters
+    ----------
+    kafka
+        The broker and the prefix.
+    words
+        Its command line.
+    instance
+        Its name in the group, if it has one.
+    """
+
+    def __init__(
+        self, kafka: KafkaSettings, words: Sequence[str], instance: str | None = None
+    ) -> None:
+        variables = {
+            "HEADRACE_KAFKA__BOOTSTRAP": ",".join(kafka.bootstrap),
+            "HEADRACE_KAFKA__TOPIC_PREFIX": kafka.topic_prefix,
+            "HEADRACE_KAFKA__SESSION_TIMEOUT_SECONDS": str(kafka.session_timeout_seconds),
+            "HEADRACE_KAFKA__UNREACHABLE_SECONDS_MAX": str(kafka.unreachable_seconds_max),
+        }
+        if instance is not None:
+            variables["HEADRACE_KAFKA__INSTANCE"] = instance
+        self.process = subprocess.Popen(
+            list(words),
+            env={**os.environ, **variables},
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def stop(self, number: int = signal.SIGTERM) -> str:
+        """Send a signal and wait; what it said."""
+        self.process.send_signal(number)
+        return self.ended()
+
+    def ended(self) -> str:
+        """What it said, once it has ended by itself."""
+        said, _ = self.process.communicate(timeout=WAIT_SECONDS_MAX)
+        return said
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code, once it has ended."""
+        return self.process.poll()
+
+
+@contextmanager
+def worker(
+    kafka: KafkaSettings, lane: Lane, *flags: str, instance: str | None = "a"
+) -> Iterator[Worker]:
+    """A worker of a lane; killed at the end if it still runs."""
+    started = Worker(kafka, command(kafka, lane, *flags), instance)
+    try:
+        yield started
+    finally:
+        started.process.kill()
+        started.process.communicate()
+
+
+def until(condition: Callable[[], object], what: str, *workers: Worker) -> None:
+    """Ask a server again and again until it says so, while the workers live."""
+    deadline = time.monotonic() + WAIT_SECONDS_MAX
+    while not condition():
+        for one in workers:
+            assert one.code is None, f"it ended with {one.code}: {one.ended()}"
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.05)
+
+
+def count(kafka: KafkaSettings, topic: str) -> int:
+    """How many messages a topic has had."""
+    return sum(high for _, high in _watermarks(kafka, topic).values())
+
+
+def _watermarks(kafka: KafkaSettings, topic: str) -> dict[int, tuple[int, int]]:
+    admin = connect(kafka)
+    name = topic_name(kafka.topic_prefix, topic)
+    partitions = admin.list_topics(name, timeout=10).topics[name].partitions
+    found: dict[int, list[int]] = {}
+    for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):  # type: ignore[no-untyped-call]
+        asked = {TopicPartition(name, one): spec for one in partitions}
+        for at, future in admin.list_offsets(asked).items():
+            found.setdefault(at.partition, []).append(future.result().offset)
+    return {partition: (low, high) for partition, (low, high) in found.items()}
+
+
+def committed(kafka: KafkaSettings, lane: Lane, topic: str) -> dict[int, int]:
+    """What a lane's group has committed, by partition; -1001 where nothing."""
+    group = f"{kafka.topic_prefix}process.{lane}"
+    name = topic_name(kafka.topic_prefix, topic)
+    asked = [TopicPartition(name, one) for one in _watermarks(kafka, topic)]
+    consumer = Consumer(consumer_config(kafka, group))
+    try:
+        return {one.partition: one.offset for one in consumer.committed(asked, 20)}
+    finally:
+        consumer.close()
+
+
+def drained(kafka: KafkaSettings, lane: Lane, topic: str) -> bool:
+    """Whether a lane's group has committed all of a topic."""
+    ends = {at: high for at, (_, high) in _watermarks(kafka, topic).items()}
+    done = committed(kafka, lane, topic)
+    return all(done[at] == high or high == 0 for at, high in ends.items())
+
+
+def forget_before(kafka: KafkaSettings, topic: str, partition: int, offset: int) -> None:
+    """Let a partition's oldest messages be gone, as retention does."""
+    at = TopicPartition(topic_name(kafka.topic_prefix, topic), partition, offset)
+    admin = connect(kafka)
+    admin.delete_records([at])[at].result()
+
+
+def distinct(kafka: KafkaSettings, topic: str) -> dict[Place, bytes]:
+    """The segments that lie in a topic; what lies there twice is equal."""
+    found: dict[Place, bytes] = {}
+    for envelope in read_topic(kafka, topic):
+        assert found.setdefault(place(envelope), envelope.value) == envelope.value
+    return found
