@@ -103,7 +103,7 @@ TOPICS: tuple[Topic, ...] = (
         "chain_id",
         partitioned=False,
         retention="control",
-        doc="claims of publishers: the offset of a claim makes its generation",
+        doc="claims and signs of life of publishers: a claim's offset makes its generation",
     ),
     Topic(
         REQUESTS,

@@ -11,6 +11,7 @@ from infra.attached import chain_of, patient_start
 from infra.display import Display
 from infra.options import ConfigOption, DataOption, JsonOption, read_settings
 from infra.terminal import open_terminal
+from schemas.errors_roles import RewindOfCluster
 from schemas.errors_settings import ConfirmationMissing
 
 EXAMPLES = ("headrace rewind --to 20000000", "headrace rewind --to 20000000 --yes --data DIR")
@@ -31,6 +32,8 @@ def rewind(
     block are no longer visible, and swept later.
     """
     settings = read_settings(config, data_dir=data)
+    if data is None and settings.clickhouse.url is not None:
+        raise RewindOfCluster(to_block=to_block)
     chain = chain_of(settings.data_dir)
     if not yes:
         if json or not sys.stdin.isatty():

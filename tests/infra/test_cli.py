@@ -22,7 +22,8 @@ from schemas.errors_verify import ReceiptsRootMismatch
 
 NAMES = (
     *("run", "sql", "status", "audit", "doctor", "demo", "rewind"),
-    *("ingest", "topics", "process", "sink", "migrate", "local"),
+    *("ingest", "topics", "process", "sink", "migrate", "local", "replay"),
+    "publish",
 )
 """The spellings that others rely upon."""
 
