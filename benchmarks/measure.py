@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -61,6 +62,15 @@ def cpu_seconds_of(pid: int) -> float:
     """User and system seconds that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def tree_cpu_seconds(root: int) -> float:
+    """What a process and its living descendants have used, user and system seconds."""
+    total = 0.0
+    for pid in _tree(root):
+        with contextlib.suppress(OSError):
+            total += cpu_seconds_of(pid)
+    return total
 
 
 def _thread_cpu(pid: int) -> dict[tuple[int, str], float]:
