@@ -49,6 +49,7 @@ _BY_PREFIX = {
     "HR-1030": ExitCode.storage,
     # What the user typed.
     "HR-6201": ExitCode.usage,
+    "HR-6102": ExitCode.usage,
     "HR-6301": ExitCode.usage,
     "HR-6302": ExitCode.usage,
     "HR-6304": ExitCode.halted,
@@ -71,10 +72,14 @@ _BY_PREFIX = {
     "HR-4505": ExitCode.halted,
     "HR-4506": ExitCode.halted,
     # Messages or states are gone, or a chain halted: an operator decides.
+    "HR-6101": ExitCode.halted,
     "HR-6202": ExitCode.halted,
     "HR-6203": ExitCode.halted,
     "HR-6204": ExitCode.halted,
     "HR-6205": ExitCode.halted,
+    "HR-6402": ExitCode.usage,
+    "HR-6403": ExitCode.halted,
+    "HR-6404": ExitCode.halted,
     # A reorg below finality, found when a run begins.
     "HR-5103": ExitCode.halted,
 }

@@ -1,0 +1,224 @@
+"""A range of blocks in, the same rows fetched once more and what they mend out.
+
+The same core for both ways to run: segments come again (through the topic `requests`, or fetched
+here), what is visible is compared with them, and what differs is mended by one canon row.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from infra.display import Display
+from infra.patience import patiently
+from infra.storage import Storage
+from infra.terminal import counted
+from schemas.errors_canon import NothingVisible
+from schemas.errors_replay import ReplayRangeEmpty
+from sinks.canon_row import CanonRow
+from sinks.canon_table import read_canon
+from sinks.mender import Damage, Fresh, Mender
+
+CHUNK_SEGMENTS = 50
+"""Segments that come again, and are compared, at a time."""
+BLOCKS_SHOWN_MAX = 5
+
+
+class Again(Protocol):
+    """How segments come again."""
+
+    def load(self, starts: Sequence[int], loaded: Callable[[], Fresh]) -> None:
+        """Have grid segments loaded once more, and wait until `loaded` names all of them."""
+        ...
+
+
+Claim = Callable[[], "contextlib.AbstractContextManager[int]"]
+"""Makes this process the chain's publisher for a moment; gives its generation."""
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What a replay came to."""
+
+    from_block: int
+    """First block that came again."""
+    to_block: int
+    """Last one."""
+    segments: int = 0
+    """Grid segments that did."""
+    mended: list[Damage] = field(default_factory=list)
+    """What was not as it came again, and was mended."""
+
+
+class Replay:
+    """Replays ranges of one chain.
+
+    Parameters
+    ----------
+    storage
+        The chain's database.
+    again
+        How segments come again.
+    claim
+        See `Claim`; only called where something is to be mended.
+    display
+        Told of each part.
+    """
+
+    def __init__(self, storage: Storage, again: Again, claim: Claim, display: Display) -> None:
+        self._storage, self._again, self._claim, self._display = storage, again, claim, display
+        self._mender = Mender(storage.connect(), storage.database, storage.facts, storage.tables)
+
+    def run(self, from_block: int, to_block: int) -> Replayed:
+        """Replay the whole grid segments of final, visible blocks that touch a range.
+
+        Raises
+        ------
+        NothingVisible, ReplayRangeEmpty, ReplayStalled, ReplayOtherChain
+        HeadraceError
+            One of HR-40xx.
+        """
+        starts = self._starts(from_block, to_block)
+        size = self._storage.facts.segment_blocks
+        done = Replayed(starts[0], starts[-1] + size - 1)
+        for at in range(0, len(starts), CHUNK_SEGMENTS):
+            part = starts[at : at + CHUNK_SEGMENTS]
+            damages = self._replay(part)
+            done.segments += len(part)
+            done.mended += damages
+            verdict = "mended" if damages else "as they were"
+            self._display.note(
+                f"{done.segments:,}/{len(starts):,} segments came again; "
+                f"blocks {part[0]:,} to {part[-1] + size - 1:,}: {verdict}"
+            )
+            for damage in damages:
+                self._display.note(f"  {damage_text(damage)}", "yellow")
+        return done
+
+    def _shown(self) -> CanonRow:
+        row = patiently(lambda: read_canon(self._storage.reader, self._storage.database))
+        if row is None:
+            raise NothingVisible(database=self._storage.database)
+        return row
+
+    def _starts(self, from_block: int, to_block: int) -> list[int]:
+        """First blocks of the segments to replay."""
+        row, facts = self._shown(), self._storage.facts
+        size = facts.segment_blocks
+        final = min(row.head.number, row.finalized.number if row.finalized else -1)
+        first = facts.segment_start(max(from_block, row.floor))
+        starts = [
+            start
+            for start in range(first, min(to_block, final) + 1, size)
+            if start + size - 1 <= final
+        ]
+        if not starts:
+            raise ReplayRangeEmpty(
+                from_block=from_block,
+                to_block=to_block,
+                floor=row.floor,
+                final=final,
+                segment_blocks=size,
+            )
+        return starts
+
+    def _replay(self, starts: Sequence[int]) -> list[Damage]:
+        """Have segments come again, and mend what differs from them."""
+        since = self._now()
+        known: set[int] = set()
+
+        def fetch(wanted: Sequence[int]) -> Fresh:
+            missing = sorted(set(wanted) - known)
+            for at in range(0, len(missing), CHUNK_SEGMENTS):
+                part = missing[at : at + CHUNK_SEGMENTS]
+                self._again.load(part, lambda part=part: self._mender.fresh(since, part))  # type: ignore[misc]
+            known.update(wanted)
+            return self._mender.fresh(since, sorted(known))
+
+        fresh = fetch(starts)
+        shown = self._shown()
+        damages = self._mender.compare(shown, starts, fresh)
+        if damages:
+            fresh = fetch(self._mender.needed(shown, damages))
+            mended = self._mender.mend(shown, damages, fresh)
+            with self._claim() as generation:
+                self._mender.show(self._shown(), mended, generation)
+        return damages
+
+    def _now(self) -> datetime:
+        ((now,),) = self._storage.reader.execute("SELECT now64(6, 'UTC')")
+        found: datetime = now
+        return found
+
+
+def damage_text(damage: Damage) -> str:
+    """A damage for people."""
+    blocks = ", ".join(f"{number:,}" for number in damage.blocks[:BLOCKS_SHOWN_MAX])
+    more = len(damage.blocks) - BLOCKS_SHOWN_MAX
+    where = f"load {damage.load_id}" if damage.load_id is not None else "a sealed partition"
+    rest = f" and {more:,} more" if more > 0 else ""
+    return f"{', '.join(damage.tables)} in {where}: blocks {blocks}{rest}"
+
+
+def show_replayed(done: Replayed, display: Display) -> None:
+    """Say what a replay came to."""
+    if display.terminal.json:
+        display.terminal.write_json(
+            {
+                "from_block": done.from_block,
+                "to_block": done.to_block,
+                "segments": done.segments,
+                "mended": [
+                    {
+                        "stream": damage.stream,
+                        "tables": list(damage.tables),
+                        "partition": damage.partition,
+                        "blocks": list(damage.blocks),
+                        "sealed": damage.load_id is None,
+                    }
+                    for damage in done.mended
+                ],
+            }
+        )
+        return
+    blocks = done.to_block - done.from_block + 1
+    told = (
+        f"{len(done.mended)} load(s) or partition(s) were mended"
+        if done.mended
+        else "nothing was wrong, and nothing has changed"
+    )
+    display.note(
+        f"{counted(blocks)} blocks, {done.from_block:,} to {done.to_block:,}, came again: {told}"
+    )
+
+
+@contextlib.contextmanager
+def next_generation(newest: Callable[[], int]) -> Iterator[int]:
+    """The claim where a lock makes this process the only one: the next free generation."""
+    yield newest() + 1
+
+
+def wait_for(
+    loaded: Callable[[], Fresh],
+    wanted: int,
+    seconds: float,
+    poll_seconds: float,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Fresh:
+    """Wait until so many segments are loaded, or none has come for `seconds`: what there is."""
+    found: Fresh = {}
+    moved = clock()
+    while True:
+        before, found = len(found), patiently(loaded)
+        now = clock()
+        if len(found) > before:
+            moved = now
+        if len(found) >= wanted or now - moved > seconds:
+            return found
+        sleep(poll_seconds)
