@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -73,19 +72,14 @@ def bring_up(terminal: Terminal, settings: Settings, path: Path, workers: int) -
     # By a file: a command line shows to everybody, and endpoints hold secrets.
     write_atomically(directory.settings, settings_toml(settings))
     told = directory.logs / SUPERVISOR_LOG
-    with told.open("wb") as out:
-        supervisor = subprocess.Popen(
-            [
-                *(sys.executable, "-P", "-m", "infra.cli", "local", "up", "--foreground"),
-                *("--config", str(directory.settings), "--dir", str(directory.path)),
-                *("--workers", str(workers)),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env={name: value for name, value in os.environ.items() if not _ours(name)},
-            start_new_session=True,
-        )
+    supervisor = _detached(
+        [
+            *(sys.executable, "-P", "-m", "infra.cli", "local", "up", "--foreground"),
+            *("--config", str(directory.settings), "--dir", str(directory.path)),
+            *("--workers", str(workers)),
+        ],
+        told,
+    )
     if not terminal.json:
         terminal.write_line(f"starting; the first time Kafka is fetched (see {told})")
     state = _await_started(directory, supervisor, told)
@@ -93,21 +87,32 @@ def bring_up(terminal: Terminal, settings: Settings, path: Path, workers: int) -
     return show_status(terminal, path)
 
 
-def _ours(name: str) -> bool:
-    return name.startswith("HEADRACE_")
+def _detached(command: list[str], told: Path) -> int:
+    """Start a process that outlives this one; its process id. It says what it says to a file."""
+    return os.posix_spawn(
+        command[0],
+        command,
+        {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")},
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(told), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
 
 
-def _await_started(
-    directory: LocalDirectory, supervisor: subprocess.Popen[bytes], told: Path
-) -> LocalState:
+def _await_started(directory: LocalDirectory, supervisor: int, told: Path) -> LocalState:
     until = time.monotonic() + UP_SECONDS_MAX
-    while time.monotonic() < until and supervisor.poll() is None:
+    ended = False
+    while time.monotonic() < until and not ended:
         state = directory.read_state()
-        if state is not None and state.ready and state.pid == supervisor.pid:
+        if state is not None and state.ready and state.pid == supervisor:
             return state
+        ended = os.waitpid(supervisor, os.WNOHANG)[0] != 0
         time.sleep(POLL_SECONDS)
-    if supervisor.poll() is None:
-        supervisor.terminate()
+    if not ended:
+        os.kill(supervisor, signal.SIGTERM)
     raise LocalEnded(said=directory.last_words(told), log=str(told))
 
 
