@@ -1,8 +1,9 @@
 """Sealed partitions and expired canon rows in, free disk space out.
 
 ``T_open``'s part of a sealed partition is dropped only when no query can still read it: after
-twice the longest execution time since the seal. Canon rows from before the seal go first, so that
-a query as of one of them fails instead of missing rows.
+twice the longest execution time since the seal, and since anything was written to it: a replay
+loads segments of sealed partitions once more, to compare them. Canon rows from before the seal go
+first, so that a query as of one of them fails instead of missing rows.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class Sweeper:
         self._publisher, self._settings = publisher, settings or SweeperSettings()
         self._clock, self._steady = clock, steady
         self._sealed_at: dict[int, tuple[float, tuple[int, int]]] = {}
+        self._still_since: dict[tuple[str, int], tuple[int, float]] = {}
 
     def run_once(self) -> list[tuple[str, int]]:
         """Drop what has become unreadable.
@@ -89,12 +91,14 @@ class Sweeper:
         for partition in shown.sealed:
             # Seen sealed now, in this row or an earlier one: a restart waits once more.
             self._sealed_at.setdefault(partition, (now, (shown.generation, shown.seq)))
+        quiet = 2 * self._settings.execution_seconds_max
         due = {
             partition: key
             for partition, (at, key) in self._sealed_at.items()
-            if partition in shown.sealed and now - at >= 2 * self._settings.execution_seconds_max
+            if partition in shown.sealed and now - at >= quiet
         }
-        left = self._open_parts(due)
+        still = self._still(shown.sealed, now)
+        left = [key for key, at in still.items() if key[1] in due and now - at >= quiet]
         if left:
             forget_before(
                 self._connection, self._database, max(due[partition] for _, partition in left)
@@ -106,21 +110,24 @@ class Sweeper:
             )
         return left
 
-    def _open_parts(
-        self, partitions: Sequence[int] | dict[int, tuple[int, int]]
-    ) -> list[tuple[str, int]]:
-        """(table, partition) of those partitions that still have an open part."""
+    def _still(self, partitions: Sequence[int], now: float) -> dict[tuple[str, int], float]:
+        """Since when nothing has changed in each open part of these partitions."""
         if not partitions:
-            return []
+            return {}
         names = {f"{table.name}{OPEN}": table.name for table in self._tables}
         found = self._connection.execute(
-            "SELECT DISTINCT table, partition_id FROM system.parts "
+            "SELECT table, partition_id, groupBitXor(cityHash64(name)) FROM system.parts "
             "WHERE active AND database = %(database)s AND partition_id IN %(ids)s "
-            "AND table IN %(tables)s ORDER BY table, partition_id",
+            "AND table IN %(tables)s GROUP BY table, partition_id ORDER BY table, partition_id",
             {
                 "database": self._database,
                 "ids": tuple(str(partition) for partition in partitions),
                 "tables": tuple(names),
             },
         )
-        return [(names[table], int(partition)) for table, partition in found]
+        former, self._still_since = self._still_since, {}
+        for table, partition, parts in found:
+            key = (names[table], int(partition))
+            same = former.get(key, (None, now))
+            self._still_since[key] = (parts, same[1] if same[0] == parts else now)
+        return {key: at for key, (_, at) in self._still_since.items()}
