@@ -42,7 +42,7 @@ def compare(data_dir: Path, truth: Truth, tables: Iterable[Table]) -> Compared:
             expected = truth.get(table.name, {"rows": 0})
             sums = [name for name in expected if name != "rows"]
             picked = [f"sum(CAST({name} AS Nullable(Int256)))" for name in sums]
-            identity = f"uniqExact({', '.join(table.identity)})"
+            identity = f"uniqExact(tuple({', '.join(table.identity)}))"
             sql = f"SELECT {', '.join(['count()', identity, *picked])} FROM {table.name}"
             found = connection.execute(sql)[0]
             rows[table.name] = found[0]

@@ -16,6 +16,7 @@ FINDINGS_MAX = 20
 _BETWEEN = "block_number BETWEEN {from_block} AND {to_block}"
 _ZERO = "toFixedString('', 20)"
 _PLACE = "block_number, block_hash, block_time AS time, address"
+_WORD = "toFixedString(concat(unhex(repeat('00', 12)), address), 32)"
 _HALF = "toUInt256('340282366920938463463374607431768211455')"
 """2^128 - 1."""
 
@@ -54,8 +55,7 @@ def _compared(table: Table, due: str) -> str:
     )
     key = [name for name in table.identity if not name.startswith("block_")]
     of = ", ".join(
-        f"'{', ' * (at > 0)}{name} ', ifNull({_shown(table, name)}, 'NULL')"
-        for at, name in enumerate(key)
+        f"'{', ' * (at > 0)}{name} ', {_shown(table, name)}" for at, name in enumerate(key)
     )
     return f"""
         SELECT block_number, concat('{table.name}: the row of ', {of}, multiIf(
@@ -142,7 +142,7 @@ def _swaps_v2() -> str:
     rest = f"intDiv(bitShiftLeft(bitShiftLeft(reserve1, 112) % {known}, 112), {known})"
     return f"""
         SELECT block_number, block_hash, time, address,
-            CAST(NULL AS Nullable(FixedString(32))) AS pool_id, toInt8(0) AS protocol, log_index,
+            {_WORD} AS pool_id, toInt8(0) AS protocol, log_index,
             (amount0_in, amount0_out, amount1_in, amount1_out) AS moved, reserve0 != 0 AS priced,
             (CAST(NULL AS Nullable(UInt256)), toNullable(reserve0), toNullable(reserve1)) AS state,
             ({whole}, {rest}) AS price
@@ -154,11 +154,11 @@ def _swaps_v2() -> str:
 
 
 def _swaps_v3() -> str:
-    return _swaps_by_root(1, "uniswap_v3_swaps", "CAST(NULL AS Nullable(FixedString(32)))", "")
+    return _swaps_by_root(1, "uniswap_v3_swaps", _WORD, "")
 
 
 def _swaps_v4() -> str:
-    return _swaps_by_root(2, "uniswap_v4_swaps", "toNullable(id)", "-")
+    return _swaps_by_root(2, "uniswap_v4_swaps", "id", "-")
 
 
 def _swaps_by_root(protocol: int, table: str, pool_id: str, sign: str) -> str:

@@ -42,7 +42,7 @@ class Trades:
     block: ColumnBlock
     """The decoded swaps."""
     pool_ids: Bytes
-    """uint8[n, 32]: ids of the pools; zeros where their addresses tell them apart."""
+    """uint8[n, 32]: ids of the pools; where they have none, their addresses as words."""
     amounts: Sums
     """uint64[n, 32]: amount0 in, out, amount1 in, out, eight words each."""
     prices: tuple[Bytes, Bytes]
@@ -91,7 +91,7 @@ def pool_trades(tables: Mapping[str, ColumnBlock]) -> ColumnBlock:
         "block_hash": column("block_hash").take(first, axis=0),
         "block_time": column("block_time").take(first),
         "address": address.take(first, axis=0),
-        "pool_id": Nullable(has_id.take(first), pool_ids.take(first, axis=0)),
+        "pool_id": pool_ids.take(first, axis=0),
         "protocol": protocols.take(first).view(np.int8),
         "trade_count": groups.sizes,
         "first_log_index": log_index.take(first),
@@ -142,7 +142,7 @@ def _read_v2(protocol: int, swaps: ColumnBlock, tables: Mapping[str, ColumnBlock
     return Trades(
         protocol,
         swaps,
-        np.zeros_like(reserve0),
+        _words(columns["address"]),
         np.concatenate(amounts, axis=1, dtype=np.uint64),
         (reserve1, reserve0),
         ~is_zero(reserve0),
@@ -177,7 +177,8 @@ def _read_v3(protocol: int, swaps: ColumnBlock, _: Mapping[str, ColumnBlock]) ->
     received, paid = _split(columns)
     amounts = np.stack([received, paid], axis=2).reshape(swaps.rows, -1)
     roots = columns["sqrt_price_x96"]
-    return Trades(protocol, swaps, np.zeros_like(roots), amounts, *_root_price(roots))
+    pool_ids = _words(columns["address"])
+    return Trades(protocol, swaps, pool_ids, amounts, *_root_price(roots))
 
 
 def _read_v4(protocol: int, swaps: ColumnBlock, _: Mapping[str, ColumnBlock]) -> Trades:
@@ -186,6 +187,13 @@ def _read_v4(protocol: int, swaps: ColumnBlock, _: Mapping[str, ColumnBlock]) ->
     paid, received = _split(columns)
     amounts = np.stack([received, paid], axis=2).reshape(swaps.rows, -1)
     return Trades(protocol, swaps, columns["id"], amounts, *_root_price(columns["sqrt_price_x96"]))
+
+
+def _words(addresses: Bytes) -> Bytes:
+    """Addresses as words of 32 bytes, as a topic holds them."""
+    words = np.zeros((len(addresses), 32), np.uint8)
+    words[:, 12:] = addresses
+    return words
 
 
 def _split(swaps: dict[str, Any]) -> tuple[Sums, Sums]:

@@ -323,7 +323,9 @@ POOL_TRADES = Table(
     (
         *BLOCK_IDENTITY,
         ColumnSpec("address", "bytes20", "The pair or pool; V4: the pool manager.", RECEIPTS),
-        ColumnSpec("pool_id", "?bytes32", "V4: the pool's id; null elsewhere.", RECEIPTS),
+        ColumnSpec(
+            "pool_id", "bytes32", "V4: the pool's id; elsewhere address, as a word.", RECEIPTS
+        ),
         ColumnSpec(
             "protocol",
             "enum8(uniswap_v2=0,uniswap_v3=1,uniswap_v4=2)",

@@ -83,17 +83,12 @@ def _word(kind: Kind, column: Any) -> npt.NDArray[np.uint64]:
     if kind.shape == "fixed" and kind.width >= 8:
         head = np.ascontiguousarray(column[:, :8])
         return head.view("<u8").ravel()
-    if kind.shape == "nullable":
-        # What is absent is zero: a null and a zero in its place give one word.
-        return _word(kind.children[0], column.values)
     raise ValueError(f"no word of {kind.text}")
 
 
 def _word_sql(kind: Kind, name: str) -> str:
     if kind.shape == "number":
         return f"toUInt64({name})"
-    if kind.shape == "nullable":
-        return f"ifNull({_word_sql(kind.children[0], name)}, 0)"
     return f"reinterpretAsUInt64(substring({name}, 1, 8))"
 
 

@@ -45,7 +45,8 @@ def aggregates_of(tables: Mapping[str, Iterable[Row]]) -> Iterator[tuple[str, Ke
     pools: dict[Key, list[Row]] = {}
     for protocol, table in enumerate(_PROTOCOLS):
         for row in tables.get(table, ()):
-            pool = (row["block_number"], row["address"], row.get("id"), protocol)
+            pool_id = row.get("id", bytes(12) + row["address"])
+            pool = (row["block_number"], row["address"], pool_id, protocol)
             pools.setdefault(pool, []).append(row)
     for key, rows in pools.items():
         yield "pool_trades", key, _trades(key, rows, syncs)

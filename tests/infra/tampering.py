@@ -135,7 +135,4 @@ def _other(kind: Kind, value: str) -> str:
 
 def _text(table: Table, name: str) -> str:
     """SQL of an identity's column as text."""
-    shape = table.column(name).kind.shape
-    if shape == "nullable":
-        return f"ifNull(hex({name}), '')"
-    return f"hex({name})" if shape == "fixed" else f"toString({name})"
+    return f"hex({name})" if table.column(name).kind.shape == "fixed" else f"toString({name})"
