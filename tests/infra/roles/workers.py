@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from infra.kafka.admin import connect
 from infra.kafka.clients import consumer_config
@@ -26,7 +26,7 @@ from ingest.backfill import receipts_source
 from ingest.publish import segment_envelopes
 from processors.abi import build_layouts
 from schemas.segments import Envelope, Lane
-from schemas.topics import topic_name
+from schemas.topics import topic_name, topics_by_name
 from tests.infra.roles.kafka_reader import read_topic
 from tests.ingest.devchain_node import (
     LOCAL,
@@ -168,40 +168,40 @@ def until(condition: Callable[[], object], what: str, *workers: Worker) -> None:
         time.sleep(0.05)
 
 
+@cache
+def asker(bootstrap: str, group: str) -> Any:
+    """A consumer that joins no group: it is asked for offsets, and kept for the next question."""
+    kafka = KafkaSettings(bootstrap=(bootstrap,), session_timeout_seconds=6)
+    return Consumer(consumer_config(kafka, group))
+
+
+def ends(kafka: KafkaSettings, topic: str) -> dict[int, int]:
+    """Where each partition ends."""
+    name = topic_name(kafka.topic_prefix, topic)
+    consumer = asker(kafka.bootstrap[0], "asker")
+    partitions = topics_by_name()[topic].partitions(kafka.partitions)
+    places = [TopicPartition(name, one) for one in range(partitions)]
+    return {at.partition: consumer.get_watermark_offsets(at, 20)[1] for at in places}
+
+
 def count(kafka: KafkaSettings, topic: str) -> int:
     """How many messages a topic has had."""
-    return sum(high for _, high in _watermarks(kafka, topic).values())
-
-
-def _watermarks(kafka: KafkaSettings, topic: str) -> dict[int, tuple[int, int]]:
-    admin = connect(kafka)
-    name = topic_name(kafka.topic_prefix, topic)
-    partitions = admin.list_topics(name, timeout=10).topics[name].partitions
-    found: dict[int, list[int]] = {}
-    for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):  # type: ignore[no-untyped-call]
-        asked = {TopicPartition(name, one): spec for one in partitions}
-        for at, future in admin.list_offsets(asked).items():
-            found.setdefault(at.partition, []).append(future.result().offset)
-    return {partition: (low, high) for partition, (low, high) in found.items()}
+    return sum(ends(kafka, topic).values())
 
 
 def committed(kafka: KafkaSettings, lane: Lane, topic: str) -> dict[int, int]:
     """What a lane's group has committed, by partition; -1001 where nothing."""
-    group = f"{kafka.topic_prefix}process.{lane}"
     name = topic_name(kafka.topic_prefix, topic)
-    asked = [TopicPartition(name, one) for one in _watermarks(kafka, topic)]
-    consumer = Consumer(consumer_config(kafka, group))
-    try:
-        return {one.partition: one.offset for one in consumer.committed(asked, 20)}
-    finally:
-        consumer.close()
+    partitions = topics_by_name()[topic].partitions(kafka.partitions)
+    asked = [TopicPartition(name, one) for one in range(partitions)]
+    consumer = asker(kafka.bootstrap[0], f"{kafka.topic_prefix}process.{lane}")
+    return {one.partition: one.offset for one in consumer.committed(asked, 20)}
 
 
 def drained(kafka: KafkaSettings, lane: Lane, topic: str) -> bool:
     """Whether a lane's group has committed all of a topic."""
-    ends = {at: high for at, (_, high) in _watermarks(kafka, topic).items()}
     done = committed(kafka, lane, topic)
-    return all(done[at] == high or high == 0 for at, high in ends.items())
+    return all(done[at] == end or end == 0 for at, end in ends(kafka, topic).items())
 
 
 def forget_before(kafka: KafkaSettings, topic: str, partition: int, offset: int) -> None:
