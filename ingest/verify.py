@@ -17,7 +17,6 @@ import numpy as np
 from ingest.build import BlockColumns, build_block_columns, build_header_columns
 from ingest.build_logs import LogColumns, build_log_columns, build_scanned_log_columns
 from ingest.encode_transactions import KNOWN_TYPES, encode_transactions
-from ingest.hexcolumns import hex_column
 from ingest.keccak import keccak
 from ingest.places import (
     block_place,
@@ -26,29 +25,22 @@ from ingest.places import (
     check_transactions,
 )
 from ingest.proofs import (
-    Ranges,
-    block_blooms,
     header_hashes,
-    receipt_blooms,
-    receipt_roots,
     row_ranges,
     transaction_root,
     withdrawal_roots,
 )
 from ingest.rlpcolumns import rows_of
 from ingest.scanned import ScannedReceipts
-from ingest.tablecolumns import block_rows
 from ingest.verdict import Verdict
-from ingest.wire import Block, Receipt, ReceiptFields, unknown_header_fields
-from schemas.columns import Bytes, Column, ColumnBlock, Nullable, from_python
+from ingest.verify_receipts import prove_receipts
+from ingest.wire import Block, Receipt, unknown_header_fields
+from schemas.columns import Column, ColumnBlock, from_python
 from schemas.errors_verify import (
     BlockHashMismatch,
     BlockNumberGap,
-    BloomMismatch,
     FieldMissing,
-    GasMismatch,
     ParentMismatch,
-    ReceiptsRootMismatch,
     TransactionHashMismatch,
     TransactionsRootMismatch,
     UnknownHeaderFields,
@@ -125,7 +117,7 @@ def prove_segment(
     columns, logs = _build(blocks, receipts, header)
     if strict and receipts is not None and logs is not None:
         parts = receipts.receipts if isinstance(receipts, ScannedReceipts) else receipts
-        _prove_receipts(blocks, parts, columns, logs)
+        prove_receipts(blocks, parts, columns, logs)
     reached = level if receipts is not None else min(level, Verification.header)
     verdict = _verdict(blocks, columns, level, reached, withdrawals_in_header)
     columns.blocks.columns["verification"] = np.full(len(blocks), int(verdict.level), np.int8)
@@ -238,88 +230,6 @@ def _check_links(blocks: Sequence[Block], columns: dict[str, Any], hashes: list[
                 parent=_hex(parents[row]),
                 expected=_hex(hashes[row - 1]),
                 **place,
-            )
-
-
-def _prove_receipts(
-    blocks: Sequence[Block],
-    receipts: Sequence[Sequence[ReceiptFields]],
-    columns: BlockColumns,
-    logs: LogColumns,
-) -> None:
-    transactions = columns.transactions
-    ranges = row_ranges(columns.blocks, transactions)
-    count = transactions.rows
-    per_receipt: Any = transactions.columns["log_count"]
-    owners = np.repeat(np.arange(count), per_receipt.values)
-    blooms = receipt_blooms(logs.logs, owners, count)
-    roots = receipt_roots(transactions, logs.logs, blooms, ranges)
-    expected = _fixed_rows(columns.blocks, "receipts_root")
-    kinds: Any = transactions.columns["type"]
-    for block, root, wanted, (start, stop) in zip(blocks, roots, expected, ranges, strict=True):
-        if root is None:
-            raise FieldMissing(field="receipt status", **block_place(block))
-        if root != wanted:
-            strange = sorted({*kinds[start:stop].tolist()} - KNOWN_TYPES)
-            note = f" Or receipts of the types {strange} are encoded otherwise." if strange else ""
-            raise ReceiptsRootMismatch(
-                computed=_hex(root), expected=_hex(wanted), note=note, **block_place(block)
-            )
-    _check_blooms(blocks, receipts, columns.blocks, blooms, ranges)
-    _check_gas(blocks, columns, ranges)
-
-
-def _check_blooms(
-    blocks: Sequence[Block],
-    receipts: Sequence[Sequence[ReceiptFields]],
-    header: ColumnBlock,
-    blooms: Bytes,
-    ranges: Ranges,
-) -> None:
-    whole = np.any(block_blooms(blooms, ranges) != header.columns["logs_bloom"], axis=1)
-    for row in np.flatnonzero(whole)[:1].tolist():
-        raise BloomMismatch(owner="the header", **block_place(blocks[row]))
-    texts = [receipt.logs_bloom for part in receipts for receipt in part]
-    rows = block_rows(blocks, [len(part) for part in receipts])
-    given = hex_column(parse_kind("?bytes256"), texts, "receipt logsBloom", rows)
-    assert isinstance(given, Nullable)
-    differs = given.valid & np.any(blooms != given.values, axis=1)
-    for block, (start, stop) in zip(blocks, ranges, strict=True):
-        for index in np.flatnonzero(differs[start:stop])[:1].tolist():
-            raise BloomMismatch(owner=f"receipt {index}", **block_place(block))
-
-
-def _check_gas(blocks: Sequence[Block], columns: BlockColumns, ranges: Ranges) -> None:
-    """Gas used is the step of cumulative gas, which ends at the header's gas used."""
-    header: Any = columns.blocks.columns["gas_used"]
-    cumulative: Any = columns.transactions.columns["cumulative_gas_used"]
-    used: Any = columns.transactions.columns["gas_used"]
-    totals, steps = cumulative.values, used.values
-    before = np.zeros_like(totals)
-    before[1:] = totals[:-1]
-    firsts = [start for start, stop in ranges if start < stop]
-    before[firsts] = 0
-    wrong = np.flatnonzero((totals < before) | (totals - before != steps))
-    for block, gas, (start, stop) in zip(blocks, header.tolist(), ranges, strict=True):
-        inside = wrong[(wrong >= start) & (wrong < stop)]
-        if len(inside):
-            at = int(inside[0])
-            step = int(totals[at]) - int(before[at])
-            raise GasMismatch(
-                field="gasUsed",
-                index=at - start,
-                found=int(steps[at]),
-                expected=step,
-                **block_place(block),
-            )
-        last = int(totals[stop - 1]) if stop > start else 0
-        if last != gas:
-            raise GasMismatch(
-                field="cumulativeGasUsed",
-                index=stop - start - 1,
-                found=last,
-                expected=gas,
-                **block_place(block),
             )
 
 
