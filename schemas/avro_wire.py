@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeVar
 
-from schemas.columns import Column, ColumnBlock, Span, buffers_of, from_spans, plain_column
+from schemas.columns import Column, ColumnBlock, Part, Span, buffers_of, from_spans, plain_column
 from schemas.kinds import Kind, parse_kind
 from schemas.tables import Table
 
 Symbol = TypeVar("Symbol")
-Part: TypeAlias = Any
-"""A piece of a message: bytes, or a contiguous array (which mypy takes for no buffer)."""
 LONG_BYTES_MAX = 10
 END, ONE = b"\0", 2
 """What ends an array; what stands before a block of one item."""

@@ -16,7 +16,6 @@ import fastavro
 from schemas.avro_schemas import LAYOUT, fingerprint, fingerprints, released_schemas
 from schemas.avro_wire import (
     END,
-    Part,
     long_bytes,
     put_described,
     put_rows,
@@ -30,7 +29,7 @@ from schemas.avro_wire import (
     text_bytes,
     texts_bytes,
 )
-from schemas.columns import ColumnBlock
+from schemas.columns import ColumnBlock, Part
 from schemas.errors import Permanent
 from schemas.segments import (
     AggregateSegment,

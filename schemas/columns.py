@@ -19,6 +19,8 @@ import numpy.typing as npt
 from schemas.kinds import Kind, parse_kind
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
+Part: TypeAlias = Any
+"""A piece of a message: bytes, or a contiguous array (which mypy takes for no buffer)."""
 Span: TypeAlias = tuple[bytes, int, int]
 """A buffer, and where in it some bytes start and end."""
 
@@ -222,50 +224,57 @@ def plain_column(
     return np.ndarray(size, kind.dtype, buffer, start)
 
 
-def to_native(kind: Kind, column: Any) -> bytes:
-    """The column as the body of a ClickHouse Native block's column.
+def native_parts(kind: Kind, columns: Sequence[Any]) -> list[Part]:
+    """The columns, one after the other, as the body of a ClickHouse Native block's column.
+
+    The parts are contiguous; those of numbers and fixed kinds are the columns themselves.
 
     Source: ClickHouse docs, "Native format" (fixed-width little-endian values; strings behind a
     LEB128 length; arrays as cumulative UInt64 ends, then the values; the null map first).
     """
     if kind.shape in ("number", "fixed"):
-        body: bytes = column.tobytes()
-        return body
+        return [np.ascontiguousarray(column) for column in columns]
     if kind.shape == "ragged":
-        return _native_strings(column.offsets, column.values)
+        whole: Any = concat(kind, columns)
+        return [_native_strings(whole.offsets, whole.values)]
     if kind.shape == "list":
-        ends: bytes = column.offsets[1:].astype("<u8").tobytes()
-        return ends + to_native(kind.children[0], column.values)
+        whole = concat(kind, columns)
+        ends = whole.offsets[1:].astype("<u8")
+        return [ends, *native_parts(kind.children[0], [whole.values])]
     if kind.shape == "nullable":
-        absent: bytes = (~column.valid).tobytes()
-        return absent + to_native(kind.children[0], column.values)
-    pairs = zip(kind.children, column.fields, strict=True)
-    return b"".join(to_native(child, field) for child, field in pairs)
+        absent = [~column.valid for column in columns]
+        return [*absent, *native_parts(kind.children[0], [column.values for column in columns])]
+    fields = [
+        native_parts(child, [column.fields[i] for column in columns])
+        for i, child in enumerate(kind.children)
+    ]
+    return list(chain.from_iterable(fields))
 
 
-def _native_strings(offsets: npt.NDArray[np.int64], values: Bytes) -> bytes:
+def _native_strings(offsets: npt.NDArray[np.int64], values: Bytes) -> Bytes:
     """Each row behind its LEB128 length, without a loop over rows."""
     lengths = np.diff(offsets)
     count = len(lengths)
     if count == 0:
-        return b""
+        return np.empty(0, np.uint8)
     prefix_bytes = np.ones(count, np.int64)
     bound = 1 << 7
     longest = int(lengths.max())
     while bound <= longest:
         prefix_bytes += lengths >= bound
         bound <<= 7
-    starts = np.cumsum(lengths + prefix_bytes) - lengths
-    out: Bytes = np.empty(int(starts[-1] + lengths[-1]), np.uint8)
-    shift = np.repeat(starts - offsets[:-1], lengths)
-    out[shift + np.arange(int(offsets[-1]))] = values
-    prefix_starts = starts - prefix_bytes
+    prefix_starts = offsets[:-1] + np.cumsum(prefix_bytes) - prefix_bytes
+    out: Bytes = np.empty(len(values) + int(prefix_bytes.sum()), np.uint8)
+    is_value = np.ones(len(out), np.bool_)
     for place in range(int(prefix_bytes.max())):
         has = prefix_bytes > place
         digit = (lengths[has] >> (7 * place)) & 0x7F
         more = np.where(prefix_bytes[has] > place + 1, 0x80, 0)
-        out[prefix_starts[has] + place] = (digit | more).astype(np.uint8)
-    return out.tobytes()
+        at = prefix_starts[has] + place
+        out[at] = digit | more
+        is_value[at] = False
+    out[is_value] = values
+    return out
 
 
 def from_python(kind: Kind, values: Sequence[Any]) -> Column:
@@ -329,6 +338,7 @@ __all__ = [
     "ColumnBlock",
     "Kind",
     "Nullable",
+    "Part",
     "Ragged",
     "Span",
     "Struct",
@@ -337,11 +347,11 @@ __all__ = [
     "empty",
     "from_python",
     "from_spans",
+    "native_parts",
     "parse_kind",
     "plain_column",
     "row_count",
     "take",
     "to_buffers",
-    "to_native",
     "to_python",
 ]

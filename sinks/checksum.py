@@ -7,6 +7,7 @@ segments', however they were loaded.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,21 +31,27 @@ INT_HASH_XOR = 0x4CF2D2BAAE6DA887
 _MASK = (1 << 64) - 1
 
 
-def block_checksum(table: Table, block: ColumnBlock) -> int:
-    """The checksum of a block's rows.
+def block_checksums(table: Table, blocks: Sequence[ColumnBlock]) -> list[int]:
+    """The checksum of each block's rows; 0 where it has none.
 
     Raises
     ------
+    KeyError
+        If a block with rows lacks a column of the identity.
     ValueError
         If a column of the identity is of no kind that a word can be taken from.
     """
-    if block.rows == 0:
-        return 0
-    total = np.zeros(block.rows, np.uint64)
+    filled = [block for block in blocks if block.rows]
+    if not filled:
+        return [0] * len(blocks)
+    ends = np.cumsum([block.rows for block in filled])
+    total = np.zeros(ends[-1], np.uint64)
     for factor, name in zip(FACTORS, table.identity, strict=False):
-        word = _word(table.column(name).kind, block.columns[name])
+        word = _words(table.column(name).kind, [block.columns[name] for block in filled])
         total += word * np.uint64(factor)
-    return int(_int_hash(total).sum(dtype=np.uint64))
+    starts = np.concatenate([[0], ends[:-1]])
+    sums = iter(np.add.reduceat(_int_hash(total), starts).tolist())
+    return [next(sums) if block.rows else 0 for block in blocks]
 
 
 def checksum_sql(table: Table) -> str:
@@ -76,19 +83,24 @@ def added(checksums: list[int]) -> int:
     return sum(checksums) & _MASK
 
 
-def _word(kind: Kind, column: Any) -> npt.NDArray[np.uint64]:
+def _words(kind: Kind, columns: Sequence[Any]) -> npt.NDArray[np.uint64]:
+    """A word of each value of the columns, one column after the other."""
     if kind.shape == "number":
-        widened: npt.NDArray[np.uint64] = column.astype(np.uint64)
-        return widened
+        return np.concatenate(columns).astype(np.uint64)
     if kind.shape == "fixed" and kind.width >= 8:
-        head = np.ascontiguousarray(column[:, :8])
-        return head.view("<u8").ravel()
+        heads = np.concatenate([column[:, :8] for column in columns])
+        return np.ascontiguousarray(heads).view("<u8").ravel()
+    if kind.shape == "nullable":
+        # What is absent is zero: a null and a zero in its place give one word.
+        return _words(kind.children[0], [column.values for column in columns])
     raise ValueError(f"no word of {kind.text}")
 
 
 def _word_sql(kind: Kind, name: str) -> str:
     if kind.shape == "number":
         return f"toUInt64({name})"
+    if kind.shape == "nullable":
+        return f"ifNull({_word_sql(kind.children[0], name)}, 0)"
     return f"reinterpretAsUInt64(substring({name}, 1, 8))"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from schemas.columns import Column, ColumnBlock, Nullable, Ragged, Struct, concat, to_native
+from schemas.columns import Column, ColumnBlock, Nullable, Ragged, Struct, native_parts
 from schemas.tables import Table
 from sinks.ddl import LOAD_ID, LOAD_ID_TYPE
 from sinks.native import NativeBlock
@@ -46,9 +46,9 @@ def load_block(
     columns = []
     for spec in table.columns:
         kind = spec.kind
-        column = concat(kind, [block.columns[spec.name] for block in filled])
-        columns.append((spec.name, kind.clickhouse_type, to_native(kind, column)))
-    columns.append((LOAD_ID, LOAD_ID_TYPE, _load_id_column(counts)))
+        parts = native_parts(kind, [block.columns[spec.name] for block in filled])
+        columns.append((spec.name, kind.clickhouse_type, parts))
+    columns.append((LOAD_ID, LOAD_ID_TYPE, [_load_id_column(counts)]))
     return NativeBlock(rows, tuple(columns))
 
 

@@ -7,9 +7,10 @@ sent. Only the subclasses below know of it; the driver itself is not patched.
 
 from __future__ import annotations
 
+import socket
 import struct
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,11 @@ from clickhouse_driver.connection import Connection as DriverConnection
 from clickhouse_driver.streams.compressed import CompressedBlockOutputStream
 from clickhouse_driver.streams.native import BlockOutputStream
 
+from schemas.columns import Part
+
 FRAME_BYTES = 1 << 20
+PIECE_BYTES = 1 << 16
+"""Parts of this size and above are sent as they are."""
 LZ4_METHOD = 0x82
 BLOCK_INFO = b"\x01\x00\x02\xff\xff\xff\xff\x00"
 """Block info of the protocol: field 1 is_overflows = 0, field 2 bucket_num = -1, end."""
@@ -33,11 +38,11 @@ class NativeBlock:
 
     rows: int
     """How many rows each column holds."""
-    columns: tuple[tuple[str, str, bytes], ...]
-    """(name, ClickHouse type, body) in the table's order."""
+    columns: tuple[tuple[str, str, Sequence[Part]], ...]
+    """(name, ClickHouse type, pieces of the body) in the table's order."""
 
 
-def block_buffers(block: NativeBlock) -> Iterator[bytes]:
+def block_parts(block: NativeBlock) -> Iterator[Part]:
     """The block's bytes in the order in which they are sent.
 
     Source: ClickHouse's native protocol, revision 54454 and later (a serialization flag a column).
@@ -45,18 +50,36 @@ def block_buffers(block: NativeBlock) -> Iterator[bytes]:
     yield BLOCK_INFO + varint(len(block.columns)) + varint(block.rows)
     for name, type_, body in block.columns:
         yield _text(name) + _text(type_) + b"\x00"
-        yield body
+        yield from body
 
 
-def compressed_frames(buffers: Iterator[bytes]) -> Iterator[bytes]:
-    """The bytes cut into frames of at most 1 MiB, each compressed with LZ4 and checksummed."""
-    pending: list[bytes] = []
+def pieces(parts: Iterable[Part]) -> Iterator[Part]:
+    """The same bytes, small parts joined until they are worth a call to the system."""
+    pending: list[Part] = []
     size = 0
-    for buffer in buffers:
-        view = memoryview(buffer)
+    for part in parts:
+        length = memoryview(part).nbytes
+        if length < PIECE_BYTES:
+            pending.append(part)
+            size += length
+        if size >= PIECE_BYTES or (pending and length >= PIECE_BYTES):
+            yield b"".join(pending)
+            pending, size = [], 0
+        if length >= PIECE_BYTES:
+            yield part
+    if pending:
+        yield b"".join(pending)
+
+
+def compressed_frames(parts: Iterable[Part]) -> Iterator[bytes]:
+    """The bytes cut into frames of at most 1 MiB, each compressed with LZ4 and checksummed."""
+    pending: list[memoryview] = []
+    size = 0
+    for piece in pieces(parts):
+        view = memoryview(piece).cast("B")
         while view:
             cut = view[: FRAME_BYTES - size]
-            pending.append(bytes(cut) if len(cut) < len(buffer) else buffer)
+            pending.append(cut)
             size += len(cut)
             view = view[len(cut) :]
             if size == FRAME_BYTES:
@@ -120,17 +143,22 @@ class _NativeConnection(DriverConnection):  # type: ignore[misc]
             return _CompressedWriter(
                 self.compressor_cls, self.compress_block_size, self.fout, self.context
             )
-        return _PlainWriter(self.fout, self.context)
+        return _PlainWriter(self.fout, self.context, self.socket)
 
 
 class _PlainWriter(BlockOutputStream):  # type: ignore[misc]
+    def __init__(self, fout: Any, context: Any, peer: socket.socket) -> None:
+        super().__init__(fout, context)
+        self._peer = peer
+
     def write(self, block: object) -> None:
         if not isinstance(block, NativeBlock):
             super().write(block)
             return
-        for buffer in block_buffers(block):
-            self.fout.write(buffer)
+        # Past the driver's buffer, through which every byte would be copied once more.
         self.fout.flush()
+        for piece in pieces(block_parts(block)):
+            self._peer.sendall(piece)
 
 
 class _CompressedWriter(CompressedBlockOutputStream):  # type: ignore[misc]
@@ -138,7 +166,7 @@ class _CompressedWriter(CompressedBlockOutputStream):  # type: ignore[misc]
         if not isinstance(block, NativeBlock):
             super().write(block)
             return
-        for frame in compressed_frames(block_buffers(block)):
+        for frame in compressed_frames(block_parts(block)):
             self.raw_fout.write(frame)
         self.raw_fout.flush()
 

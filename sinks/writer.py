@@ -26,7 +26,7 @@ from schemas.segments import (
     Stream,
 )
 from schemas.tables import Table
-from sinks.checksum import block_checksum
+from sinks.checksum import block_checksums
 from sinks.connection import Connection
 from sinks.ddl import OPEN
 from sinks.ledger import LedgerRow, append_ledger
@@ -156,7 +156,7 @@ class Writer:
         name = segments[0].name
         partition = self._check_alike(segments)
         by_segment = [table_blocks(segment) for segment in segments]
-        manifests = [self._manifest(name.stream, blocks) for blocks in by_segment]
+        manifests = self._manifests(name.stream, by_segment)
         attempt = 0
         while True:
             attempt += 1
@@ -191,21 +191,24 @@ class Writer:
             raise ValueError(f"a load is of one stream, lane and partition, not {sorted(keys)}")
         return keys.pop()[2]
 
-    def _manifest(
-        self, stream: Stream, blocks: Mapping[str, ColumnBlock]
-    ) -> dict[str, tuple[int, int]]:
-        """(rows, checksum) of a segment in each table of the stream."""
-        unknown = set(blocks) - {table.name for table in self._streams.get(stream, [])}
+    def _manifests(
+        self, stream: Stream, by_segment: Sequence[Mapping[str, ColumnBlock]]
+    ) -> list[dict[str, tuple[int, int]]]:
+        """(rows, checksum) of each segment in each table of the stream."""
+        tables = self._streams.get(stream, [])
+        unknown = {name for blocks in by_segment for name in blocks}
+        unknown -= {table.name for table in tables}
         if unknown:
             detail = f"the stream {stream} has no such table"
             raise ColumnsMismatch(table=", ".join(sorted(unknown)), detail=detail)
-        manifest = {}
-        for table in self._streams[stream]:
-            block = blocks.get(table.name)
-            rows = block.rows if block else 0
-            checksum = block_checksum(table, block) if block else 0
-            manifest[table.name] = (rows, checksum)
-        return manifest
+        manifests: list[dict[str, tuple[int, int]]] = [{} for _ in by_segment]
+        for table in tables:
+            none = ColumnBlock(table.name, 0, {})
+            held = [blocks.get(table.name, none) for blocks in by_segment]
+            checksums = block_checksums(table, held)
+            for manifest, block, checksum in zip(manifests, held, checksums, strict=True):
+                manifest[table.name] = (block.rows, checksum)
+        return manifests
 
     def _ledger_row(
         self, name: SegmentName, load_id: int, manifest: Mapping[str, tuple[int, int]]

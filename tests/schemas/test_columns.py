@@ -16,10 +16,10 @@ from schemas.columns import (
     empty,
     from_python,
     from_spans,
+    native_parts,
     row_count,
     take,
     to_buffers,
-    to_native,
     to_python,
 )
 from schemas.kinds import Kind, parse_kind
@@ -87,14 +87,16 @@ def leb128(number: int) -> bytes:
 def test_native_strings_carry_their_leb128_lengths(rows: list[bytes]) -> None:
     kind = parse_kind("bytes")
     expected = b"".join(leb128(len(row)) + row for row in rows)
-    assert to_native(kind, from_python(kind, rows)) == expected
+    assert b"".join(native_parts(kind, [from_python(kind, rows)])) == expected
+    apart = [from_python(kind, [row]) for row in rows]
+    assert b"".join(native_parts(kind, apart)) == expected
 
 
 def test_native_arrays_give_cumulative_ends_then_values() -> None:
     kind = parse_kind("[?u8]")
     column = from_python(kind, [[1, None], [], [3]])
     ends = b"".join(n.to_bytes(8, "little") for n in (2, 2, 3))
-    assert to_native(kind, column) == ends + b"\0\1\0" + b"\1\0\3"
+    assert b"".join(native_parts(kind, [column])) == ends + b"\0\1\0" + b"\1\0\3"
 
 
 @pytest.mark.parametrize("text", ["u12", "?[u8]", "bytes0", "[u8", "(u8", ""])

@@ -19,7 +19,7 @@ from schemas.chains import ChainFacts, load_chains
 from schemas.columns import ColumnBlock
 from schemas.segments import BlockRef, FinalityAdvanced, ForkUpdate, HeadObserved, Lane, Stream
 from schemas.tables import BLOCK_IDENTITY, ColumnSpec, Table
-from sinks.checksum import block_checksum, checksum_sql
+from sinks.checksum import block_checksums, checksum_sql
 from sinks.connection import Connection
 from sinks.ddl import OPEN
 from sinks.ledger import LedgerRow, append_ledger
@@ -157,7 +157,7 @@ def write_load(
             load_id,
             tuple(table.name for table in tables),
             tuple(by_table[table.name][at].rows for table in tables),
-            tuple(block_checksum(table, by_table[table.name][at]) for table in tables),
+            tuple(block_checksums(table, [by_table[table.name][at]])[0] for table in tables),
         )
         for at, blocks in enumerate(segments)
     ]
@@ -197,7 +197,7 @@ class SmallChain:
             self.parents[block_hash], self.numbers[block_hash] = parent.hash, ref.number
             before = self.sums[parent.hash]
             self.sums[block_hash] = tuple(
-                (rows + block.rows, (checksum + block_checksum(table, block)) % 2**64)
+                (rows + block.rows, (checksum + block_checksums(table, [block])[0]) % 2**64)
                 for (rows, checksum), table, block in zip(before, TABLES, blocks, strict=True)
             )
         return ref

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from schemas.columns import ColumnBlock, take
 from schemas.events import DECODE_FAILURES
 from schemas.tables import CORE_TABLES, LOGS, Table
-from sinks.checksum import added, block_checksum, stored_manifest
+from sinks.checksum import added, block_checksums, stored_manifest
 from sinks.connection import Connection
 from sinks.ddl import CREATE_SETTINGS, OPEN, EngineFamily, create_table
 from sinks.load_block import load_block
@@ -31,9 +31,9 @@ def test_numpy_and_sql_agree(table: Table, seed: int, database: Connection) -> N
     assert stored_manifest(database, place, table) == (0, 0)
     block = random_block(table, 200, seed)
     database.insert_block(place, load_block(table, [block], 9))
-    assert stored_manifest(database, place, table) == (200, block_checksum(table, block))
+    assert stored_manifest(database, place, table) == (200, block_checksums(table, [block])[0])
     below = np.flatnonzero(block.columns["block_number"] < 5).tolist()  # type: ignore[operator]
-    wanted = block_checksum(table, part(table, block, below))
+    wanted = block_checksums(table, [part(table, block, below)])[0]
     got = stored_manifest(database, place, table, "block_number < 5 AND load_id = 9")
     assert got == (len(below), wanted)
 
@@ -46,17 +46,20 @@ def test_any_split_adds_up_and_order_does_not_matter(
     order = data.draw(st.permutations(range(block.rows)))
     cut = data.draw(st.integers(0, block.rows))
     halves = [part(LOGS, block, order[:cut]), part(LOGS, block, order[cut:])]
-    whole = block_checksum(LOGS, block)
-    assert added([block_checksum(LOGS, half) for half in halves]) == whole
+    whole = block_checksums(LOGS, [block])[0]
+    none = ColumnBlock(LOGS.name, 0, {})
+    sums = block_checksums(LOGS, [none, *halves, none])
+    assert added(sums) == whole
+    assert sums[0] == sums[-1] == 0
 
 
 def test_losing_doubling_or_exchanging_a_row_changes_it() -> None:
     block = random_block(LOGS, 64, 5)
-    whole = block_checksum(LOGS, block)
+    whole = block_checksums(LOGS, [block])[0]
     every = list(range(64))
-    assert block_checksum(LOGS, part(LOGS, block, every[1:])) != whole
-    assert block_checksum(LOGS, part(LOGS, block, [*every, 3])) != whole
-    assert block_checksum(LOGS, part(LOGS, block, [1, *every[1:]])) != whole
+    assert block_checksums(LOGS, [part(LOGS, block, every[1:])])[0] != whole
+    assert block_checksums(LOGS, [part(LOGS, block, [*every, 3])])[0] != whole
+    assert block_checksums(LOGS, [part(LOGS, block, [1, *every[1:]])])[0] != whole
     swapped = dict(block.columns)
     swapped["log_index"] = np.roll(block.columns["log_index"], 1)  # type: ignore[arg-type]
-    assert block_checksum(LOGS, ColumnBlock("logs", 64, swapped)) != whole
+    assert block_checksums(LOGS, [ColumnBlock("logs", 64, swapped)])[0] != whole

@@ -13,7 +13,7 @@ from clickhouse_driver.bufferedwriter import BufferedSocketWriter
 from clickhouse_driver.columns.service import write_column
 from clickhouse_driver.context import Context
 
-from schemas.columns import ColumnBlock, concat, row_count, take, to_native, to_python
+from schemas.columns import ColumnBlock, concat, native_parts, row_count, take, to_python
 from schemas.errors_sinks import ColumnsMismatch
 from schemas.events import DECODE_FAILURES
 from schemas.kinds import Kind, parse_kind
@@ -95,7 +95,7 @@ def test_bytes_are_those_that_the_driver_writes(text: str, rows: int) -> None:
     kind = parse_kind(text)
     column = random_column(kind, rows, np.random.default_rng(rows))
     values = python_values(kind, column)
-    assert to_native(kind, column) == driver_bytes(kind, values)
+    assert b"".join(native_parts(kind, [column])) == driver_bytes(kind, values)
 
 
 @pytest.mark.parametrize("text", KINDS)
@@ -103,7 +103,7 @@ def test_bytes_are_those_that_the_driver_writes(text: str, rows: int) -> None:
 def test_values_come_back(text: str, compression: str | None, endpoint: Endpoint) -> None:
     kind = parse_kind(text)
     column = random_column(kind, 257, np.random.default_rng(7))
-    block = NativeBlock(257, (("c", kind.clickhouse_type, to_native(kind, column)),))
+    block = NativeBlock(257, (("c", kind.clickhouse_type, native_parts(kind, [column])),))
     with Connection(endpoint, compression=compression) as connection:
         connection.execute(
             f"CREATE TABLE t (c {kind.clickhouse_type}) ENGINE = MergeTree ORDER BY tuple()"
@@ -160,7 +160,7 @@ def test_a_large_block_is_still_one_part(database: Connection) -> None:
     rows = 1_300_000
     numbers = np.arange(rows, dtype="<u8").tobytes()
     block = NativeBlock(
-        rows, (("n", "UInt64", numbers), ("s", "FixedString(40)", bytes(40 * rows)))
+        rows, (("n", "UInt64", [numbers]), ("s", "FixedString(40)", [bytes(40 * rows)]))
     )
     database.insert_block("t", block)
     assert database.execute("SELECT count(), sum(n) FROM t") == [(rows, rows * (rows - 1) // 2)]
@@ -175,7 +175,7 @@ def test_the_same_rows_twice_are_stored_twice(database: Connection) -> None:
         "CREATE TABLE t (n UInt8) ENGINE = MergeTree ORDER BY n "
         "SETTINGS non_replicated_deduplication_window = 100"
     )
-    block = NativeBlock(2, (("n", "UInt8", b"\x01\x02"),))
+    block = NativeBlock(2, (("n", "UInt8", [b"\x01\x02"]),))
     for _ in range(3):
         database.insert_block("t", block)
     assert database.value("SELECT count() FROM t") == 6
@@ -183,14 +183,14 @@ def test_the_same_rows_twice_are_stored_twice(database: Connection) -> None:
 
 def test_a_block_without_rows_writes_nothing(database: Connection) -> None:
     database.execute("CREATE TABLE t (n UInt8) ENGINE = MergeTree ORDER BY n")
-    database.insert_block("t", NativeBlock(0, (("n", "UInt8", b""),)))
+    database.insert_block("t", NativeBlock(0, (("n", "UInt8", [b""]),)))
     assert database.value("SELECT count() FROM t") == 0
 
 
 def test_two_partitions_in_one_block_are_refused(database: Connection) -> None:
     database.execute("CREATE TABLE t (n UInt8) ENGINE = MergeTree ORDER BY n PARTITION BY n")
     with pytest.raises(Exception, match="HR-40") as caught:
-        database.insert_block("t", NativeBlock(2, (("n", "UInt8", b"\x01\x02"),)))
+        database.insert_block("t", NativeBlock(2, (("n", "UInt8", [b"\x01\x02"]),)))
     assert caught.value.data["clickhouse_code"] == 252  # type: ignore[attr-defined]
     assert database.value("SELECT count() FROM t") == 0
 
@@ -198,13 +198,13 @@ def test_two_partitions_in_one_block_are_refused(database: Connection) -> None:
 @pytest.mark.parametrize(
     "columns",
     [
-        (("n", "UInt16", b"\x01\x00"),),
-        (("m", "UInt8", b"\x01"),),
-        (("n", "UInt8", b"\x01"), ("s", "FixedString(3)", b"abc")),
+        (("n", "UInt16", [b"\x01\x00"]),),
+        (("m", "UInt8", [b"\x01"]),),
+        (("n", "UInt8", [b"\x01"]), ("s", "FixedString(3)", [b"abc"])),
     ],
 )
 def test_columns_that_do_not_fit_are_refused_and_nothing_is_written(
-    columns: tuple[tuple[str, str, bytes], ...], database: Connection
+    columns: tuple[tuple[str, str, list[bytes]], ...], database: Connection
 ) -> None:
     database.execute("CREATE TABLE t (n UInt8, s FixedString(2)) ENGINE = MergeTree ORDER BY n")
     with pytest.raises(Exception, match=r"HR-40(16|09|08)"):
@@ -215,7 +215,7 @@ def test_columns_that_do_not_fit_are_refused_and_nothing_is_written(
 def test_mismatch_names_the_column(database: Connection) -> None:
     database.execute("CREATE TABLE t (n UInt8) ENGINE = MergeTree ORDER BY n")
     with pytest.raises(ColumnsMismatch) as caught:
-        database.insert_block("t", NativeBlock(1, (("n", "UInt16", b"\x01\x00"),)))
+        database.insert_block("t", NativeBlock(1, (("n", "UInt16", [b"\x01\x00"]),)))
     assert "n UInt16 is written where the table has n UInt8" in caught.value.what_text
 
 
@@ -231,7 +231,9 @@ def test_the_drivers_own_client_is_untouched(endpoint: Endpoint) -> None:
     plain.execute("CREATE TABLE t (n UInt8, s String) ENGINE = MergeTree ORDER BY n")
     plain.execute("INSERT INTO t VALUES", [(1, "a"), (2, "b")])
     with Connection(endpoint, compression="lz4") as ours:
-        ours.insert_block("t", NativeBlock(1, (("n", "UInt8", b"\x03"), ("s", "String", b"\x01c"))))
+        ours.insert_block(
+            "t", NativeBlock(1, (("n", "UInt8", [b"\x03"]), ("s", "String", [b"\x01c"])))
+        )
     assert plain.execute("SELECT * FROM t ORDER BY n") == [(1, "a"), (2, "b"), (3, "c")]
     plain.disconnect()
 
