@@ -99,8 +99,6 @@ def _words(kind: Kind, columns: Sequence[Any]) -> npt.NDArray[np.uint64]:
 def _word_sql(kind: Kind, name: str) -> str:
     if kind.shape == "number":
         return f"toUInt64({name})"
-    if kind.shape == "nullable":
-        return f"ifNull({_word_sql(kind.children[0], name)}, 0)"
     return f"reinterpretAsUInt64(substring({name}, 1, 8))"
 
 
