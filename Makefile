@@ -17,7 +17,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
            --no-emit-index-url --no-emit-find-links --no-header
 PACKAGES := ingest processors sinks schemas infra
 
-.PHONY: all help setup demo run test check lint types layout drift bench golden docs lock wheel clean
+.PHONY: all help setup demo run test check lint types layout drift bench chaos golden docs lock wheel clean
 
 all: check test  ## check + test (the default)
 
@@ -74,6 +74,9 @@ drift: $(STAMP)
 
 bench: $(STAMP)  ## the figures of the README, written to benchmarks/results (ARGS="--quick" for a look)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: $(STAMP)  ## a hundred seeded runs of a cluster that is killed, stopped and confused (ARGS="--runs 200")
+	$(BIN)/python -m benchmarks.chaos $(ARGS)
 
 golden: docs  ## write every generated file again: Avro schemas, tables in the docs
 	$(BIN)/python -m schemas.avro_schemas

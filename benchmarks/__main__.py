@@ -13,6 +13,9 @@ QUICK: dict[str, tuple[str, ...]] = {
     "full_job": ("--blocks", "1000"),
     "head_latency": ("--blocks", "30"),
     "views": ("--millions", "2"),
+    "cluster_job": ("--blocks", "1000"),
+    "cluster_head": ("--blocks", "30"),
+    "recovery": ("--kills", "2"),
 }
 """Every benchmark, and what makes it a look of a minute instead of the claim's size."""
 

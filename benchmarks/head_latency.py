@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,10 +132,10 @@ def run(blocks: int) -> dict[str, Any]:
         started = time.perf_counter()
         sampler, watch = Sampler(process.pid), Watch(data)
         try:
-            _await(lambda: PAST_BLOCKS in watch.seen)
+            await_come(lambda: PAST_BLOCKS in watch.seen)
             mined = mine(chain, WARM_BLOCKS + blocks)
             head = chain.view.head
-            _await(lambda: head in watch.seen)
+            await_come(lambda: head in watch.seen)
         finally:
             watch.stop()
             process.send_signal(signal.SIGINT)
@@ -152,11 +152,11 @@ def run(blocks: int) -> dict[str, Any]:
     counted = list(mined)[WARM_BLOCKS:]
     latency = np.array([watch.seen[n] - mined[n] for n in counted]) * 1000
     stamped = np.array([watch.stamped[n] - mined[n] for n in counted]) * 1000
-    queryable = _percentiles(latency)
+    queryable = percentiles(latency)
     figures = {
         "blocks": blocks,
         "queryable_ms": queryable,
-        "canon_stamped_ms": _percentiles(stamped),
+        "canon_stamped_ms": percentiles(stamped),
         "cpu_seconds_of_the_whole_run": usage.cpu_seconds_by_command,
         "clickhouse_cpu_seconds_by_thread": usage.cpu_seconds_by_thread,
         "peak_bytes": usage.peak_bytes,
@@ -165,7 +165,8 @@ def run(blocks: int) -> dict[str, Any]:
     return {**figures, "claim_held": held}
 
 
-def _await(come: Any) -> None:
+def await_come(come: Callable[[], bool]) -> None:
+    """Wait until something has come."""
     until = time.monotonic() + START_SECONDS_MAX
     while not come():
         if time.monotonic() > until:
@@ -173,7 +174,8 @@ def _await(come: Any) -> None:
         time.sleep(0.05)
 
 
-def _percentiles(values: np.ndarray[Any, Any]) -> dict[str, float]:
+def percentiles(values: np.ndarray[Any, Any]) -> dict[str, float]:
+    """Median, 90th and 99th percentile and maximum."""
     points = {"p50": 50, "p90": 90, "p99": 99, "max": 100}
     return {name: round(float(np.percentile(values, at)), 1) for name, at in points.items()}
 

@@ -24,6 +24,7 @@ from tests.e2e.running import (
     PATIENCE_SECONDS,
     ROOT,
     SEGMENT_BLOCKS,
+    until,
 )
 
 RESTART_SECONDS = 0.3
@@ -165,6 +166,11 @@ class Cluster:
         code = worker.process.wait(PATIENCE_SECONDS)
         worker.codes.append(code)
         return code
+
+    def await_started(self, name: str) -> None:
+        """Wait until a worker has taken its signals: from then on SIGTERM drains it."""
+        log = self.folder / f"{name}.log"
+        until(lambda: '"role_started"' in log.read_text(), f"{name} does not start")
 
     def visible_head(self) -> int:
         """The highest visible block; -1 while nothing can be read."""

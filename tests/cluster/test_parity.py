@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from pathlib import Path
 from random import Random
@@ -10,31 +9,14 @@ from random import Random
 import pytest
 
 from infra.devchain import Chain, serve_in_thread
-from schemas.tables import Table
-from sinks.connection import Connection
 from tests.cluster.cluster_rig import cluster
+from tests.cluster.hashes import hashes
 from tests.e2e.mining import fresh_dice
 from tests.e2e.running import Headrace, shown, small_chain, tables, until
 from tests.stored_truth import assert_stored
 
 VERIFY = "verify = 'full'"
 """Else a row says by which lane its block came: history is proven to `receipts` by default."""
-
-
-def table_hash(connection: Connection, table: Table) -> tuple[int, str]:
-    """(rows, hash) of a view, every column of it in the order of its identity."""
-    names = ", ".join(spec.name for spec in table.columns)
-    rows = connection.execute(
-        f"SELECT {names} FROM {table.name} ORDER BY {', '.join(table.identity)}", as_bytes=True
-    )
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(repr(row).encode())
-    return len(rows), digest.hexdigest()
-
-
-def hashes(connection: Connection) -> dict[str, tuple[int, str]]:
-    return {table.name: table_hash(connection, table) for table in tables()}
 
 
 def reorganise(chain: Chain, dice: Random) -> None:

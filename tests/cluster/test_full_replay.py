@@ -1,0 +1,108 @@
+"""Offsets of every group set back to the beginning: all is read again, and nothing changes."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
+
+from infra.devchain import serve_in_thread
+from infra.kafka.admin import connect
+from infra.kafka.clients import consumer_config
+from infra.settings_cluster import KafkaSettings
+from schemas.segments import DATA_TOPICS, data_topic
+from schemas.topics import topic_name
+from tests.cluster.cluster_rig import cluster
+from tests.cluster.hashes import hashes
+from tests.e2e.mining import fresh_dice
+from tests.e2e.running import small_chain, tables, until
+from tests.stored_truth import assert_stored
+
+READERS = {
+    "process.history": ("raw.logs.history", "events.history"),
+    "process.head": ("raw.logs.head", "events.head", "raw.heads"),
+    "sink.history": tuple(data_topic(stream, "history") for stream in DATA_TOPICS),
+    "sink.head": tuple(data_topic(stream, "head") for stream in DATA_TOPICS),
+}
+"""What each group reads."""
+
+
+def lag(kafka: KafkaSettings, group: str) -> int:
+    """Messages that a group has yet to commit."""
+    consumer = Consumer(consumer_config(kafka, topic_name(kafka.topic_prefix, group)))
+    try:
+        places = [
+            TopicPartition(name, number)
+            for name in (topic_name(kafka.topic_prefix, topic) for topic in READERS[group])
+            for number in consumer.list_topics(name, 10).topics[name].partitions
+        ]
+        behind = 0
+        for place in consumer.committed(places, 10):
+            bare = TopicPartition(place.topic, place.partition)
+            low, high = consumer.get_watermark_offsets(bare, 10)
+            behind += high - max(low, place.offset)
+        return behind
+    finally:
+        consumer.close()
+
+
+def set_back(kafka: KafkaSettings, group: str) -> None:
+    """Let a group whose members are gone begin again."""
+    admin = connect(kafka)
+    places = [
+        TopicPartition(name, number, 0)
+        for name in (topic_name(kafka.topic_prefix, topic) for topic in READERS[group])
+        for number in admin.list_topics(name, 10).topics[name].partitions
+    ]
+    whole = ConsumerGroupTopicPartitions(topic_name(kafka.topic_prefix, group), places)
+    for done in admin.alter_consumer_group_offsets([whole]).values():
+        done.result(30)
+
+
+@pytest.mark.timeout(600)
+def test_a_full_replay_changes_nothing(tmp_path: Path, kafka_bootstrap: str) -> None:
+    dice = fresh_dice()
+    chain = small_chain(seed=dice.randrange(1 << 20))
+    chain.mine(60)
+    prefix = f"replay.{secrets.token_hex(3)}."
+    with (
+        serve_in_thread(chain) as serving,
+        cluster(tmp_path, kafka_bootstrap, prefix, serving.http_urls) as running,
+    ):
+        running.start_all()
+        running.wait_for(chain.head.header.number)
+        for _ in range(3):
+            chain.mine(3)
+            chain.reorg(dice.randint(1, 4))
+        running.wait_for(chain.head.header.number)
+        for name in ("ingest", "process-history", "process-head", "sink"):
+            running.remove(name)
+        with running.connect() as connection:
+            assert_stored(connection, tables(), chain.blocks())
+            before = hashes(connection)
+        kafka = running.settings.kafka
+        for group in READERS:
+            until(lambda g=group: _is_free(kafka, g), f"{group} keeps its members")
+            set_back(kafka, group)
+            assert lag(kafka, group) > 0, group
+        running.start("process-history", "process", "--lanes", "history")
+        running.start("process-head", "process", "--lanes", "head")
+        running.start("sink", "sink")
+        for group in READERS:
+            until(lambda g=group: lag(kafka, g) == 0, f"{group} does not get on", 180)
+        with running.connect() as connection:
+            assert hashes(connection) == before
+        chain.mine(2)
+        running.start("ingest", "ingest")
+        running.wait_for(chain.head.header.number)
+        with running.connect() as connection:
+            assert_stored(connection, tables(), chain.blocks())
+
+
+def _is_free(kafka: KafkaSettings, group: str) -> bool:
+    """Whether a group has no members, so that its offsets can be set."""
+    name = topic_name(kafka.topic_prefix, group)
+    found = connect(kafka).describe_consumer_groups([name])[name].result(30)
+    return not found.members
