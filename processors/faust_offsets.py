@@ -48,14 +48,14 @@ def patch_faust() -> None:
     found = metadata.version("faust-streaming")
     if found != FAUST_VERSION:
         raise FaustUntested(found=found, expected=FAUST_VERSION)
-    if getattr(Consumer._add_gap, "mended", False):
+    if hasattr(Consumer._add_gap, "original"):
         return
     original = Consumer._add_gap
 
     async def add_gap(self: Consumer, tp: TP, offset_from: int, offset_to: int) -> None:
         await original(self, tp, offset_from, offset_to - 1)
 
-    add_gap.mended = True  # type: ignore[attr-defined]
+    add_gap.original = original  # type: ignore[attr-defined]
     Consumer._add_gap = add_gap  # type: ignore[method-assign]
 
 

@@ -1,0 +1,203 @@
+"""The Faust that is installed, mended; acknowledgements in order; offsets that are gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+import pytest
+from faust.transport.consumer import Consumer
+from faust.types import TP
+from intervaltree import IntervalTree
+
+from processors.faust_offsets import FAUST_VERSION, Acks, Offsets, patch_faust
+from schemas.errors_process import FaustUntested, OffsetsLost
+
+PLACE = TP("raw.logs.history", 0)
+
+
+class Message:
+    def __init__(self, offset: int, generation: int, tp: TP) -> None:
+        self.tp, self.offset, self.generation_id = tp, offset, generation
+
+
+class Event:
+    """What `Acks` and `Offsets` see of Faust's events."""
+
+    def __init__(self, app: App, offset: int, generation: int = 1, tp: TP = PLACE) -> None:
+        self.message = Message(offset, generation, tp)
+        self._app = app
+
+    def ack(self) -> bool:
+        self._app.acked.append((self.message.tp.partition, self.message.offset))
+        return True
+
+
+class App:
+    """An app whose consumer has committed and kept what a test says."""
+
+    def __init__(self, committed: int | None = None, earliest: int = 0) -> None:
+        self.consumer = self
+        self.consumer_generation_id = 1
+        self.acked: list[tuple[int, int]] = []
+        self._committed_offset = {PLACE: committed}
+        self._earliest = earliest
+        self.asked = 0
+
+    async def earliest_offsets(self, *tps: TP) -> Mapping[TP, int]:
+        self.asked += 1
+        return dict.fromkeys(tps, self._earliest)
+
+
+def any_app(committed: int | None = None, earliest: int = 0) -> Any:
+    return App(committed, earliest)
+
+
+def any_event(app: Any, offset: int, **more: Any) -> Any:
+    return Event(app, offset, **more)
+
+
+def test_events_are_acknowledged_in_order_whatever_is_done_first() -> None:
+    app = any_app()
+    acks = Acks(app)
+    waiting = [acks.begin(any_event(app, n)) for n in range(4)]
+    acks.end(waiting[2])
+    acks.end(waiting[1])
+    assert app.acked == []
+
+    acks.end(waiting[0])
+    assert app.acked == [(0, 0), (0, 1), (0, 2)]
+
+    acks.end(waiting[3])
+    assert app.acked[-1] == (0, 3)
+
+
+def test_partitions_do_not_wait_for_each_other() -> None:
+    app = any_app()
+    acks = Acks(app)
+    acks.begin(any_event(app, 5))
+    acks.end(acks.begin(any_event(app, 9, tp=TP(PLACE.topic, 1))))
+
+    assert app.acked == [(1, 9)]
+
+
+def test_an_event_of_an_earlier_assignment_is_not_acknowledged() -> None:
+    """It was read again: to acknowledge it now could commit past what is under way."""
+    app = any_app()
+    acks = Acks(app)
+    old = acks.begin(any_event(app, 7))
+    app.consumer_generation_id = 2
+    new = acks.begin(any_event(app, 7, generation=2))
+    acks.end(old)
+    assert app.acked == []
+
+    acks.end(new)
+    assert app.acked == [(0, 7)]
+
+
+async def test_offsets_that_follow_each_other_ask_nobody() -> None:
+    app = any_app(committed=3)
+    offsets = Offsets(app, accept_lost=False)
+    for offset in (3, 4, 5, 4, 5, 6):
+        await offsets.check(any_event(app, offset))
+
+    assert app.asked == 0
+
+
+@pytest.mark.parametrize("committed", [3, 4])
+async def test_a_jump_over_what_retention_dropped_is_a_halt(committed: int) -> None:
+    app = any_app(committed, earliest=9)
+    offsets = Offsets(app, accept_lost=False)
+    with pytest.raises(OffsetsLost, match=f"partition 0: offsets {committed} to 8 are gone"):
+        await offsets.check(any_event(app, 9))
+
+
+async def test_a_jump_within_an_assignment_is_one_too() -> None:
+    app = any_app(None, earliest=0)
+    offsets = Offsets(app, accept_lost=False)
+    await offsets.check(any_event(app, 20))
+    app._earliest = 30
+    with pytest.raises(OffsetsLost, match="offsets 21 to 29"):
+        await offsets.check(any_event(app, 30))
+
+
+async def test_a_gap_that_never_held_a_message_of_ours_is_none() -> None:
+    """Markers of transactions, and compaction: the topic still begins where it did."""
+    app = any_app(committed=3, earliest=0)
+    offsets = Offsets(app, accept_lost=False)
+    await offsets.check(any_event(app, 5))
+
+
+async def test_what_is_accepted_is_passed_once() -> None:
+    app = any_app(committed=3, earliest=9)
+    offsets = Offsets(app, accept_lost=True)
+    await offsets.check(any_event(app, 9))
+    await offsets.check(any_event(app, 10))
+
+    assert app.asked == 1
+
+
+async def test_a_new_assignment_begins_where_it_was_committed() -> None:
+    app = any_app(committed=3)
+    offsets = Offsets(app, accept_lost=False)
+    await offsets.check(any_event(app, 3))
+    app._committed_offset[PLACE] = 50
+    await offsets.check(any_event(app, 50, generation=2))
+
+    assert app.asked == 0
+
+
+class Reader:
+    """What Faust's consumer keeps of one partition, without its brokers."""
+
+    def __init__(self) -> None:
+        self._committed_offset: dict[TP, int | None] = {PLACE: 10}
+        self._gap: dict[TP, IntervalTree] = defaultdict(IntervalTree)
+        self._acked: dict[TP, list[int]] = defaultdict(list)
+        self._acked_index: dict[TP, set[int]] = defaultdict(set)
+
+
+async def commits(reader: Any) -> list[int | None]:
+    """What Faust commits, interval by interval, after reading 10, 13, 16 and 19 and 20."""
+    before = 9
+    found = []
+    for offset in (10, 13, 16, 19, 20):
+        if offset - before > 1:
+            await Consumer._add_gap(reader, PLACE, before + 1, offset)
+        reader._acked[PLACE].append(offset)
+        before = offset
+    for _ in range(5):
+        committed = Consumer._new_offset(reader, PLACE)
+        found.append(committed)
+        if committed is not None:
+            reader._committed_offset[PLACE] = committed
+    return found
+
+
+def test_commits_pass_all_gaps_at_once() -> None:
+    patch_faust()
+    patch_faust()
+
+    assert asyncio.run(commits(Reader()))[0] == 21
+
+
+def test_faust_itself_still_crawls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, an upgraded Faust has mended it, and the patch can go."""
+    patch_faust()
+    mended: Any = Consumer._add_gap
+    monkeypatch.setattr(Consumer, "_add_gap", mended.original)
+
+    assert asyncio.run(commits(Reader()))[0] != 21
+
+
+def test_another_faust_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("processors.faust_offsets.metadata.version", lambda _: "0.16.0")
+    with pytest.raises(FaustUntested, match=r"HR-6207: faust-streaming 0\.16\.0"):
+        patch_faust()
+
+
+def test_the_installed_faust_is_the_one_that_is_mended() -> None:
+    assert metadata.version("faust-streaming") == FAUST_VERSION
