@@ -150,7 +150,7 @@ class LaneConsumer:
         callbacks of the group belongs to the assignment of now.
         """
         message = self._consumer.poll(self._settings.poll_seconds)
-        while message is not None:
+        while message is not None and self._failure is None:
             self._receive(message)
             if len(self._inbox) >= self._settings.messages_max:
                 return
@@ -200,7 +200,7 @@ class LaneConsumer:
         code = error.code()
         if code == KafkaError._AUTO_OFFSET_RESET:
             key = (message.topic(), message.partition())
-            offset = self.offsets.positions().get(key, message.offset())
+            offset = self.offsets.positions().get(key, 0)
             raise self._lost(*key, offset, error.str())
         if code in (KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL):
             raise InstanceTaken(group=self._group, instance=error.str())
@@ -328,9 +328,8 @@ class LaneConsumer:
 
     def _start(self, consumer: Any, part: Any) -> Any:
         """Where a partition is to be read from: what is committed, if it is still there."""
-        (found,) = consumer.committed([part], timeout=OFFSETS_TIMEOUT_SECONDS)
-        low, high = consumer.get_watermark_offsets(part, timeout=OFFSETS_TIMEOUT_SECONDS)
-        committed = max(0, found.offset)
+        found, low, high = self._ask(consumer, part)
+        committed = max(0, found)
         if low <= committed <= high:
             return TopicPartition(part.topic, part.partition, committed)
         reason = f"the oldest kept is {low}, the next new one {high}"
@@ -338,6 +337,20 @@ class LaneConsumer:
             raise self._lost(part.topic, part.partition, committed, reason)
         log.warning("offsets_skipped", topic=part.topic, partition=part.partition, reason=reason)
         return TopicPartition(part.topic, part.partition, low)
+
+    def _ask(self, consumer: Any, part: Any) -> tuple[int, int, int]:
+        """What is committed of a partition, its first offset and its end."""
+        until = self._clock() + OFFSETS_TIMEOUT_SECONDS
+        while True:
+            try:
+                (found,) = consumer.committed([part], timeout=OFFSETS_TIMEOUT_SECONDS)
+                low, high = consumer.get_watermark_offsets(part, timeout=OFFSETS_TIMEOUT_SECONDS)
+            except KafkaException as error:
+                log.info("offsets_asked_again", group=self._group, reason=str(error))
+                if self._clock() >= until:
+                    raise
+            else:
+                return found.offset, low, high
 
     def _on_revoke(self, consumer: Any, parts: list[Any]) -> None:
         log.info("partitions_revoked", group=self._group, partitions=_listed(parts))
