@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Annotated, Any
 
@@ -32,8 +33,8 @@ def command_names() -> list[str]:
     return sorted(found, key=lambda name: (ORDER.index(name) if name in ORDER else 99, name))
 
 
-def build_app() -> typer.Typer:
-    """The application with every command of infra/commands."""
+def build_app(names: Sequence[str] | None = None) -> typer.Typer:
+    """The application with these commands of infra/commands; None takes every one."""
     app = typer.Typer(
         name="headrace",
         help=HELP,
@@ -46,7 +47,7 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_global_options)
-    for name in command_names():
+    for name in command_names() if names is None else names:
         module = importlib.import_module(f"infra.commands.{name}")
         epilog = "\n\n".join(["Examples:", *(f"$ {line}" for line in module.EXAMPLES)])
         app.command(name, epilog=epilog)(getattr(module, name))
@@ -116,8 +117,17 @@ def _general_first(words: list[str]) -> tuple[list[str], list[str]]:
     return rest + words[end:], general
 
 
+def _asked(words: list[str]) -> list[str] | None:
+    """The commands that these words need: loading all takes longer than many of them run."""
+    first = next((word for word in words if not word.startswith("--")), None)
+    if first is None:
+        return [] if "--version" in words else None
+    return [first] if first in command_names() else None
+
+
 def _run(words: list[str]) -> int:
-    result: Any = build_app()(words, prog_name="headrace", standalone_mode=False)
+    app = build_app(_asked(words))
+    result: Any = app(words, prog_name="headrace", standalone_mode=False)
     return result if isinstance(result, int) else 0
 
 

@@ -261,6 +261,20 @@ def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("headrace ")
 
 
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        (["--version"], []),
+        (["--debug", "sql", "SELECT 1"], ["sql"]),
+        (["--help"], None),
+        (["sqll"], None),
+        ([], None),
+    ],
+)
+def test_only_what_is_asked_for_is_loaded(words: list[str], needed: list[str] | None) -> None:
+    assert cli._asked(words) == needed
+
+
 def test_no_arguments_show_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main([])
 
