@@ -13,6 +13,7 @@ QUICK: dict[str, tuple[str, ...]] = {
     "full_job": ("--blocks", "1000"),
     "head_latency": ("--blocks", "30"),
     "views": ("--millions", "2"),
+    "process_role": ("--segments", "500"),
     "cluster_job": ("--blocks", "1000"),
     "cluster_head": ("--blocks", "30"),
     "recovery": ("--kills", "2"),

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -120,14 +121,25 @@ class Worker:
         }
         if instance is not None:
             variables["HEADRACE_KAFKA__INSTANCE"] = instance
+        self._words = tempfile.TemporaryFile("w+")  # noqa: SIM115 - it lives as the worker does
         self.process = subprocess.Popen(
             list(words),
             env={**os.environ, **variables},
             cwd=ROOT,
-            stdout=subprocess.PIPE,
+            stdout=self._words,
             stderr=subprocess.STDOUT,
-            text=True,
         )
+
+    @property
+    def said(self) -> str:
+        """What it said so far."""
+        self._words.seek(0)
+        return self._words.read()
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has taken its place in the group."""
+        return "worker_ready" in self.said
 
     def stop(self, number: int = signal.SIGTERM) -> str:
         """Send a signal and wait; what it said."""
@@ -136,8 +148,14 @@ class Worker:
 
     def ended(self) -> str:
         """What it said, once it has ended by itself."""
-        said, _ = self.process.communicate(timeout=WAIT_SECONDS_MAX)
-        return said
+        self.process.wait(WAIT_SECONDS_MAX)
+        return self.said
+
+    def kill(self) -> None:
+        """End it at once, if it has not."""
+        self.process.kill()
+        self.process.wait()
+        self._words.close()
 
     @property
     def code(self) -> int | None:
@@ -154,8 +172,7 @@ def worker(
     try:
         yield started
     finally:
-        started.process.kill()
-        started.process.communicate()
+        started.kill()
 
 
 def until(condition: Callable[[], object], what: str, *workers: Worker) -> None:
@@ -163,7 +180,7 @@ def until(condition: Callable[[], object], what: str, *workers: Worker) -> None:
     deadline = time.monotonic() + WAIT_SECONDS_MAX
     while not condition():
         for one in workers:
-            assert one.code is None, f"it ended with {one.code}: {one.ended()}"
+            assert one.code is None, f"it ended with {one.code}: {one.said}"
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         time.sleep(0.05)
 
