@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from infra.kafka.admin import connect
+from infra.kafka.clients import consumer_config
 from infra.roles.sink import sink_group
 from infra.roles.topic_reader import TopicReader
 from infra.settings_cluster import KafkaSettings
@@ -120,7 +120,6 @@ class Brokers:
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
-        self._admin: Any = connect(kafka, "headrace-publish")
 
     def end_of(self, topic: str, partition: int) -> int:
         """The next offset to be written.
@@ -134,16 +133,19 @@ class Brokers:
             return reader.bounds(partition)[1]
 
     def committed(self, position: Position) -> int:
-        """The offset that a group goes on from; 0 where it has committed none."""
+        """The offset that a group goes on from; 0 where it has committed none, -1 unknown."""
         group, topic, partition = position
         part = TopicPartition(topic_name(self._kafka.topic_prefix, topic), partition)
-        asked = ConsumerGroupTopicPartitions(group, [part])
+        # Not by an admin client: librdkafka's crashes the process where the coordinator is not to
+        # be had at once. A consumer that subscribes to nothing joins no group.
+        config = consumer_config(self._kafka, group, client_id="headrace-publish")
+        config.pop("group.instance.id", None)
+        consumer: Any = Consumer(config)
         try:
-            (answer,) = self._admin.list_consumer_group_offsets(
-                [asked], request_timeout=ASK_SECONDS
-            ).values()
-            (found,) = answer.result().topic_partitions
+            (found,) = consumer.committed([part], timeout=ASK_SECONDS)
         except KafkaException:
             # Not known for now: then it is not known to be lost either.
             return -1
+        finally:
+            consumer.close()
         return max(0, int(found.offset))
