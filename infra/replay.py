@@ -17,11 +17,13 @@ from infra.display import Display
 from infra.patience import patiently
 from infra.storage import Storage
 from infra.terminal import counted
+from schemas.errors import HeadraceError
 from schemas.errors_canon import NothingVisible
 from schemas.errors_replay import ReplayRangeEmpty
 from sinks.canon_row import CanonRow
 from sinks.canon_table import read_canon
-from sinks.mender import Damage, Fresh, Mender
+from sinks.fresh import Fresh, loaded_segments
+from sinks.mender import Damage, Mender
 
 CHUNK_SEGMENTS = 50
 """Segments that come again, and are compared, at a time."""
@@ -67,9 +69,20 @@ class Replay:
         See `Claim`; only called where something is to be mended.
     display
         Told of each part.
+    beyond
+        Whether what is not visible yet comes again, too: its messages may have been lost.
     """
 
-    def __init__(self, storage: Storage, again: Again, claim: Claim, display: Display) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        again: Again,
+        claim: Claim,
+        display: Display,
+        *,
+        beyond: bool = False,
+    ) -> None:
+        self._beyond = beyond
         self._storage, self._again, self._claim, self._display = storage, again, claim, display
         self._mender = Mender(storage.connect(), storage.database, storage.facts, storage.tables)
 
@@ -82,49 +95,68 @@ class Replay:
         HeadraceError
             One of HR-40xx.
         """
-        starts = self._starts(from_block, to_block)
-        size = self._storage.facts.segment_blocks
+        row, size = self._shown(), self._storage.facts.segment_blocks
+        seen = self._seen(row, from_block, to_block)
+        unseen = self._unseen(row, from_block, to_block)
+        starts = [*seen, *unseen]
+        if not starts:
+            raise self._nothing(row, from_block, to_block)
         done = Replayed(starts[0], starts[-1] + size - 1)
-        for at in range(0, len(starts), CHUNK_SEGMENTS):
-            part = starts[at : at + CHUNK_SEGMENTS]
-            damages = self._replay(part)
-            done.segments += len(part)
-            done.mended += damages
-            verdict = "mended" if damages else "as they were"
-            self._display.note(
-                f"{done.segments:,}/{len(starts):,} segments came again; "
-                f"blocks {part[0]:,} to {part[-1] + size - 1:,}: {verdict}"
-            )
-            for damage in damages:
-                self._display.note(f"  {damage_text(damage)}", "yellow")
+        for work, whole in ((self._replay, seen), (self._load, unseen)):
+            for at in range(0, len(whole), CHUNK_SEGMENTS):
+                part = whole[at : at + CHUNK_SEGMENTS]
+                damages = work(part)
+                done.segments += len(part)
+                done.mended += damages
+                verdict = "mended" if damages else "as they were"
+                self._display.note(
+                    f"{done.segments:,}/{len(starts):,} segments came again; blocks {part[0]:,} to "
+                    f"{part[-1] + size - 1:,}: {verdict if whole is seen else 'loaded'}"
+                )
+                for damage in damages:
+                    self._display.note(f"  {damage_text(damage)}", "yellow")
         return done
 
-    def _shown(self) -> CanonRow:
-        row = patiently(lambda: read_canon(self._storage.reader, self._storage.database))
-        if row is None:
-            raise NothingVisible(database=self._storage.database)
-        return row
+    def _shown(self) -> CanonRow | None:
+        return patiently(lambda: read_canon(self._storage.reader, self._storage.database))
 
-    def _starts(self, from_block: int, to_block: int) -> list[int]:
-        """First blocks of the segments to replay."""
-        row, facts = self._shown(), self._storage.facts
+    def _seen(self, row: CanonRow | None, from_block: int, to_block: int) -> list[int]:
+        """First blocks of the segments of a range that are visible and final."""
+        if row is None:
+            return []
+        facts = self._storage.facts
+        size, first = facts.segment_blocks, facts.segment_start(max(from_block, row.floor))
+        final = _final(row)
+        last = min(to_block, final)
+        return [at for at in range(first, last + 1, size) if at + size - 1 <= final]
+
+    def _unseen(self, row: CanonRow | None, from_block: int, to_block: int) -> list[int]:
+        """First blocks of the segments of a range of which the last block is not visible yet."""
+        if not self._beyond:
+            return []
+        facts = self._storage.facts
         size = facts.segment_blocks
-        final = min(row.head.number, row.finalized.number if row.finalized else -1)
-        first = facts.segment_start(max(from_block, row.floor))
-        starts = [
-            start
-            for start in range(first, min(to_block, final) + 1, size)
-            if start + size - 1 <= final
-        ]
-        if not starts:
-            raise ReplayRangeEmpty(
-                from_block=from_block,
-                to_block=to_block,
-                floor=row.floor,
-                final=final,
-                segment_blocks=size,
-            )
-        return starts
+        starts = range(facts.segment_start(from_block), to_block + 1, size)
+        head = -1 if row is None else row.head.number
+        return [at for at in starts if at + size - 1 > head]
+
+    def _nothing(self, row: CanonRow | None, from_block: int, to_block: int) -> HeadraceError:
+        if row is None:
+            return NothingVisible(database=self._storage.database)
+        return ReplayRangeEmpty(
+            from_block=from_block,
+            to_block=to_block,
+            floor=row.floor,
+            final=_final(row),
+            segment_blocks=self._storage.facts.segment_blocks,
+        )
+
+    def _load(self, starts: Sequence[int]) -> list[Damage]:
+        """Have segments come that are not visible yet: there is nothing to compare."""
+        since, storage = self._now(), self._storage
+        named = (storage.reader, storage.database, storage.facts, since, starts)
+        self._again.load(starts, lambda: loaded_segments(*named))
+        return []
 
     def _replay(self, starts: Sequence[int]) -> list[Damage]:
         """Have segments come again, and mend what differs from them."""
@@ -141,18 +173,26 @@ class Replay:
 
         fresh = fetch(starts)
         shown = self._shown()
+        assert shown is not None, "it was shown before"
         damages = self._mender.compare(shown, starts, fresh)
         if damages:
             fresh = fetch(self._mender.needed(shown, damages))
             mended = self._mender.mend(shown, damages, fresh)
             with self._claim() as generation:
-                self._mender.show(self._shown(), mended, generation)
+                newest = self._shown()
+                assert newest is not None
+                self._mender.show(newest, mended, generation)
         return damages
 
     def _now(self) -> datetime:
         ((now,),) = self._storage.reader.execute("SELECT now64(6, 'UTC')")
         found: datetime = now
         return found
+
+
+def _final(row: CanonRow) -> int:
+    """The last block that is visible and final."""
+    return min(row.head.number, row.finalized.number if row.finalized else -1)
 
 
 def damage_text(damage: Damage) -> str:

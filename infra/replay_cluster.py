@@ -12,6 +12,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from infra.display import Display
 from infra.kafka.admin import check_topics
@@ -26,7 +27,7 @@ from schemas.errors_replay import ReplayStalled
 from schemas.segments import REQUESTS, Envelope, PublisherClaim, SegmentWanted
 from schemas.topics import CLAIMS
 from sinks.canon_table import newest_generation
-from sinks.mender import Fresh
+from sinks.fresh import Fresh
 
 STALL_SECONDS = 90.0
 """So long nothing may come before a request is repeated, or the replay ends."""
@@ -49,9 +50,9 @@ def replay_cluster(
     try:
         with EnvelopeProducer(settings.kafka, partitions, client_id="headrace-replay") as producer:
             requested = Requested(storage, producer)
-            return Replay(storage, requested, lambda: _claimed(storage, producer), display).run(
-                from_block, to_block
-            )
+            claim = partial(_claimed, storage, producer)
+            replay = Replay(storage, requested, claim, display, beyond=True)
+            return replay.run(from_block, to_block)
     finally:
         storage.close()
 

@@ -27,7 +27,7 @@ from processors.abi import Layouts, build_layouts
 from processors.aggregate import aggregate_events
 from processors.decode import decode_logs
 from sinks.canon_table import newest_generation
-from sinks.mender import Fresh
+from sinks.fresh import Fresh
 from sinks.rewind import Rewinder
 from sinks.writer import Segment
 

@@ -24,12 +24,9 @@ from sinks.canon_table import append_canon, id_list
 from sinks.connection import Connection
 from sinks.contents import Sums, different, read_contents, read_sums, summed_between
 from sinks.ddl import OPEN, SEALED
+from sinks.fresh import Fresh, fresh_segments, rows_within
 from sinks.ledger import LedgerRow, append_ledger, read_ledger
 from sinks.manifests import copy_rows, of_these, open_ledger
-
-Fresh = Mapping[tuple[str, int], LedgerRow]
-"""The segment that came again, by stream and first block."""
-Range = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +91,7 @@ class Mender:
 
     def fresh(self, since: datetime, starts: Collection[int]) -> dict[tuple[str, int], LedgerRow]:
         """The segments among `starts` of which a load was written since a moment."""
-        wanted, size = frozenset(starts), self._facts.segment_blocks
-        found: dict[tuple[str, int], LedgerRow] = {}
-        for row in read_ledger(self._connection, self._database, since=since):
-            whole = row.to_block - row.from_block + 1 == size
-            if row.lane == "history" and whole and row.from_block in wanted:
-                found[row.stream, row.from_block] = row
-        return found
+        return fresh_segments(self._connection, self._database, self._facts, since, starts)
 
     def compare(self, shown: CanonRow, starts: Sequence[int], fresh: Fresh) -> list[Damage]:
         """What of some grid segments is not as it came again.
@@ -271,7 +262,9 @@ class Mender:
         place = f"{self._database}.{table.name}"
         between = f"block_number BETWEEN {own[0].from_block} AND {own[-1].to_block}"
         visible = read_contents(self._connection, place + suffix, table, f"{where} AND {between}")
-        again = read_contents(self._connection, place + OPEN, table, _pairs([(r, r) for r in own]))
+        again = read_contents(
+            self._connection, place + OPEN, table, rows_within([(r, r) for r in own])
+        )
         within = [n for row in own for n in range(row.from_block, row.to_block + 1)]
         return different(visible, again, within)
 
@@ -292,7 +285,7 @@ class Mender:
         sums = {}
         for table in self._streams[stream]:
             place = f"{self._database}.{table.name}{OPEN}"
-            copy_rows(self._connection, place, place, table, load_id, _pairs(sources))
+            copy_rows(self._connection, place, place, table, load_id, rows_within(sources))
             sums[table.name] = self._sums(table, pieces[0].from_block, load_id)
         made = [
             _measured(
@@ -318,7 +311,7 @@ class Mender:
             place = f"{self._database}.{table.name}"
             where = f"_partition_id = '{partition}' AND {kept}"
             copy_rows(self._connection, place + OPEN, place + SEALED, table, load_id, where)
-            where = _pairs([(row, row) for row in anew])
+            where = rows_within([(row, row) for row in anew])
             copy_rows(self._connection, place + OPEN, place + OPEN, table, load_id, where)
             sums[table.name] = self._sums(table, first, load_id)
         named = self._grid_rows(stream, first, last) | {row.from_block: row for row in anew}
@@ -366,24 +359,6 @@ class Mender:
                         rows=got[0],
                         manifest_rows=said[table][0],
                     )
-
-
-def _pairs(sources: Sequence[tuple[LedgerRow, LedgerRow]]) -> str:
-    """Rows of what came again (first of each pair) that lie within a piece (second)."""
-    spans: dict[int, list[Range]] = {}
-    for source, piece in sources:
-        low = max(source.from_block, piece.from_block)
-        high = min(source.to_block, piece.to_block)
-        found = spans.setdefault(source.load_id, [])
-        if found and found[-1][1] + 1 == low:
-            found[-1] = (found[-1][0], high)
-        else:
-            found.append((low, high))
-    parts = []
-    for load_id, ranges in spans.items():
-        within = " OR ".join(f"block_number BETWEEN {low} AND {high}" for low, high in ranges)
-        parts.append(f"(load_id = {load_id} AND ({within}))")
-    return f"({' OR '.join(parts)})"
 
 
 def _measured(row: LedgerRow, load_id: int, sums: Mapping[str, Sums]) -> LedgerRow:
