@@ -31,13 +31,14 @@ class SegmentRequests:
     def __init__(self, chain_id: int, asker: str, in_flight: InFlight) -> None:
         self._chain_id, self._asker, self._in_flight = chain_id, asker, in_flight
         self._lock = threading.Lock()
+        self._new: list[Missing] = []
         self._count = 0
         self._asked: dict[tuple[str, int], int] = {}
 
     def want(self, missing: Missing) -> None:
         """A segment is missed; from the publisher's thread."""
         with self._lock:
-            self._in_flight.add(missing)
+            self._new.append(missing)
 
     def take(self, visible_head: int) -> list[Envelope]:
         """The requests that are due.
@@ -50,9 +51,12 @@ class SegmentRequests:
             One of HR-60xx.
         """
         with self._lock:
-            self._in_flight.forget_up_to(visible_head)
-            self._asked = {key: n for key, n in self._asked.items() if key[1] > visible_head}
-            return [self._request(missing) for missing in self._in_flight.take_lost()]
+            new, self._new = self._new, []
+        for missing in new:
+            self._in_flight.add(missing)
+        self._in_flight.forget_up_to(visible_head)
+        self._asked = {key: n for key, n in self._asked.items() if key[1] > visible_head}
+        return [self._request(missing) for missing in self._in_flight.take_lost()]
 
     def _request(self, missing: Missing) -> Envelope:
         key = (missing.stream, missing.from_block)
