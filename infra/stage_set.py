@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -29,6 +30,8 @@ from sinks.upkeep import Upkeep
 log = structlog.get_logger(__name__)
 
 WAIT_SECONDS = 0.02
+JOIN_SECONDS = 0.1
+"""How long each thread is waited for, at least, when the time to drain is up."""
 REORGS_KEPT = 16
 
 
@@ -182,9 +185,9 @@ class StageSet:
                 return False
             time.sleep(WAIT_SECONDS)
         self.abandon()
-        ended = [stage.join(max(0.1, until - time.monotonic())) for stage in self._stages]
-        self.publisher.stop()
-        self._upkeep.stop()
+        joins: list[Callable[[float], bool]]
+        joins = [*(stage.join for stage in self._stages), self.publisher.stop, self._upkeep.stop]
+        ended = [join(max(JOIN_SECONDS, until - time.monotonic())) for join in joins]
         return all(ended)
 
     def abandon(self) -> None:

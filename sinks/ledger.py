@@ -151,44 +151,6 @@ def recent_loads(
     return dict(found)
 
 
-def durable_segments(
-    connection: Connection,
-    database: str,
-    stream: Stream,
-    content_version: str,
-    *,
-    from_block: int,
-    to_block: int,
-    generation: int = 0,
-) -> set[tuple[int, int]]:
-    """(first, last block) of the history segments of a range that have a complete load.
-
-    Parameters
-    ----------
-    generation
-        Loads of this generation or a later one count.
-
-    Raises
-    ------
-    HeadraceError
-        One of HR-40xx.
-    """
-    rows = connection.execute(
-        f"SELECT DISTINCT from_block, to_block FROM {database}.ledger "
-        "WHERE stream = %(stream)s AND lane = 'history' AND content_version = %(version)s "
-        "AND to_block >= %(from_block)s AND from_block <= %(to_block)s "
-        "AND generation >= %(generation)s",
-        {
-            "stream": stream,
-            "version": content_version,
-            "from_block": from_block,
-            "to_block": to_block,
-            "generation": generation,
-        },
-    )
-    return {(first, last) for first, last in rows}
-
-
 def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 

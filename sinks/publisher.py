@@ -240,13 +240,16 @@ class Publisher:
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        """Write what is due, and end."""
+    def stop(self, seconds: float | None = None) -> bool:
+        """Write what is due, and end; False when that takes longer than `seconds`."""
         self._stopping.set()
         self._wake.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(seconds)
+            if self._thread.is_alive():
+                return False
             self._thread = None
+        return True
 
     def run_once(self) -> float:
         """Take what came in, write what is due.

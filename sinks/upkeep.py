@@ -50,12 +50,15 @@ class Upkeep:
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        """Finish the chore at hand, and end."""
+    def stop(self, seconds: float | None = None) -> bool:
+        """Finish the chore at hand, and end; False when that takes longer than `seconds`."""
         self._stopping.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(seconds)
+            if self._thread.is_alive():
+                return False
             self._thread = None
+        return True
 
     def run_once(self) -> None:
         """Each chore once.

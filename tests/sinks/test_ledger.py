@@ -5,7 +5,7 @@ from datetime import timedelta
 from schemas.chains import load_chains
 from schemas.tables import CORE_TABLES
 from sinks.connection import Connection
-from sinks.ledger import LedgerRow, append_ledger, durable_segments, read_ledger
+from sinks.ledger import LedgerRow, append_ledger, read_ledger
 from sinks.migrate import prepare_database
 
 CHAIN = load_chains()["local"].resized(10, 100)
@@ -66,28 +66,6 @@ def test_a_position_and_a_range_narrow_what_is_read(database: Connection) -> Non
     assert [r.load_id for r in later] == [2, 3]
     assert [r.load_id for r in read_ledger(database, name, stream="blocks")] == [3]
     assert [r.load_id for r in read_ledger(database, name, from_block=9, to_block=10)] == [1, 2]
-
-
-def test_durable_segments_are_history_of_that_version_and_generation(database: Connection) -> None:
-    name = prepared(database)
-    append_ledger(
-        database,
-        name,
-        [
-            row(0, 1),
-            row(0, 2),
-            row(10, 3, content_version="other"),
-            row(20, 4, lane="head", to_block=20),
-            row(30, 5, generation=2),
-            row(40, 6, stream="blocks"),
-            row(50, 7),
-            row(900, 8),
-        ],
-    )
-    assert durable_segments(
-        database, name, "logs", "v1", from_block=5, to_block=100, generation=3
-    ) == {(0, 9), (50, 59)}
-    assert durable_segments(database, name, "logs", "v1", from_block=30, to_block=39) == {(30, 39)}
 
 
 def test_coverage_joins_neighbours_and_keeps_gaps(database: Connection) -> None:
