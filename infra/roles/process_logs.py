@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import structlog
+from mode.threads import WorkerThread
 
 from schemas.errors import HeadraceError
 
@@ -14,8 +18,8 @@ log = structlog.get_logger(__name__)
 
 SEEN_SECONDS = 30.0
 """A line that is the same but for its data is shown at most so often."""
-LOGGERS = ("faust", "mode", "aiokafka")
-EXPECTED = ("Topic creation disabled", "Cannot determine timestamp")
+LOGGERS = ("faust", "mode", "aiokafka", "asyncio")
+EXPECTED = ("Topic creation disabled", "Task was destroyed but it is pending")
 """What these libraries warn of and we want so."""
 
 
@@ -39,11 +43,23 @@ class QuietHandler(logging.Handler):
         self._shown[key] = now
         reason = {"error": f"{type(error).__name__}: {error}"} if error else {}
         show = log.error if record.levelno >= logging.ERROR else log.warning
+        if record.name.startswith("aiokafka"):
+            # Brokers that do not answer are said once, by our own producer; these say it for ever.
+            show = log.debug
         show("faust_says", logger=record.name, text=text.strip().splitlines()[0], **reason)
+
+
+def _thread_ended(usual: Callable[[Any], object], args: Any) -> None:
+    """Faust's own threads end so when the brokers are gone: the worker says why it ends."""
+    if isinstance(args.thread, WorkerThread):
+        log.debug("faust_thread_ended", reason=f"{args.exc_type.__name__}: {args.exc_value}")
+    else:
+        usual(args)
 
 
 def quiet_logs() -> None:
     """Route the libraries' loggers through `QuietHandler`, and nowhere else."""
+    threading.excepthook = partial(_thread_ended, threading.excepthook)
     handler = QuietHandler()
     for name in LOGGERS:
         logger = logging.getLogger(name)

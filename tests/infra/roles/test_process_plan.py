@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,9 @@ def test_what_the_guarantees_rest_on_is_not_for_settings() -> None:
 def _loggers() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in LOGGERS]
     kept = [(one.handlers[:], one.propagate) for one in loggers]
+    hook = threading.excepthook
     yield
+    threading.excepthook = hook
     for one, (handlers, propagate) in zip(loggers, kept, strict=True):
         one.handlers[:], one.propagate = handlers, propagate
 
