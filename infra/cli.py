@@ -17,7 +17,10 @@ from infra.logs import configure_logs
 from infra.terminal import open_terminal, show_error, show_trace, show_unexpected
 from schemas.errors import HeadraceError
 
-ORDER = ("demo", "run", "sql", "status", "audit", "doctor", "rewind")
+ORDER = (
+    *("demo", "run", "sql", "status", "audit", "doctor", "rewind", "replay"),
+    *("local", "topics", "migrate", "ingest", "process", "sink", "publish", "dlq"),
+)
 """Commands in the order in which they are met; any other follows."""
 
 HELP = """An EVM indexer whose every query sees one legal chain.

@@ -6,10 +6,9 @@ import secrets
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from infra.devchain import serve_in_thread
-from infra.kafka.admin import connect
 from infra.kafka.clients import consumer_config
 from infra.settings_cluster import KafkaSettings
 from schemas.segments import DATA_TOPICS, data_topic
@@ -27,6 +26,12 @@ READERS = {
     "sink.head": tuple(data_topic(stream, "head") for stream in DATA_TOPICS),
 }
 """What each group reads."""
+MEMBERS_LEFT = (
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.REBALANCE_IN_PROGRESS,
+)
+"""How the brokers refuse offsets of a group whose static members have not timed out yet."""
 
 
 def lag(kafka: KafkaSettings, group: str) -> int:
@@ -48,17 +53,23 @@ def lag(kafka: KafkaSettings, group: str) -> int:
         consumer.close()
 
 
-def set_back(kafka: KafkaSettings, group: str) -> None:
-    """Let a group whose members are gone begin again."""
-    admin = connect(kafka)
-    places = [
-        TopicPartition(name, number, 0)
-        for name in (topic_name(kafka.topic_prefix, topic) for topic in READERS[group])
-        for number in admin.list_topics(name, 10).topics[name].partitions
-    ]
-    whole = ConsumerGroupTopicPartitions(topic_name(kafka.topic_prefix, group), places)
-    for done in admin.alter_consumer_group_offsets([whole]).values():
-        done.result(30)
+def set_back(kafka: KafkaSettings, group: str) -> bool:
+    """Let a group begin again; False while the brokers still count members of it."""
+    consumer = Consumer(consumer_config(kafka, topic_name(kafka.topic_prefix, group)))
+    try:
+        places = [
+            TopicPartition(name, number, 0)
+            for name in (topic_name(kafka.topic_prefix, topic) for topic in READERS[group])
+            for number in consumer.list_topics(name, 10).topics[name].partitions
+        ]
+        consumer.commit(offsets=places, asynchronous=False)
+    except KafkaException as error:
+        if error.args[0].code() not in MEMBERS_LEFT:
+            raise
+        return False
+    finally:
+        consumer.close()
+    return True
 
 
 @pytest.mark.timeout(600)
@@ -84,8 +95,7 @@ def test_a_full_replay_changes_nothing(tmp_path: Path, kafka_bootstrap: str) -> 
             before = hashes(connection)
         kafka = running.settings.kafka
         for group in READERS:
-            until(lambda g=group: _is_free(kafka, g), f"{group} keeps its members")
-            set_back(kafka, group)
+            until(lambda g=group: set_back(kafka, g), f"{group} keeps its members")
             assert lag(kafka, group) > 0, group
         running.start("process-history", "process", "--lanes", "history")
         running.start("process-head", "process", "--lanes", "head")
@@ -99,10 +109,3 @@ def test_a_full_replay_changes_nothing(tmp_path: Path, kafka_bootstrap: str) -> 
         running.wait_for(chain.head.header.number)
         with running.connect() as connection:
             assert_stored(connection, tables(), chain.blocks())
-
-
-def _is_free(kafka: KafkaSettings, group: str) -> bool:
-    """Whether a group has no members, so that its offsets can be set."""
-    name = topic_name(kafka.topic_prefix, group)
-    found = connect(kafka).describe_consumer_groups([name])[name].result(30)
-    return not found.members

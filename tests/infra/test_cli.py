@@ -23,7 +23,7 @@ from schemas.errors_verify import ReceiptsRootMismatch
 NAMES = (
     *("run", "sql", "status", "audit", "doctor", "demo", "rewind"),
     *("ingest", "topics", "process", "sink", "migrate", "local", "replay"),
-    "publish",
+    *("publish", "dlq"),
 )
 """The spellings that others rely upon."""
 
