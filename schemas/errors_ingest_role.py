@@ -35,6 +35,4 @@ class HeadBridgeBroken(Transient):
     code = "HR-6103"
     what = "the headers of final blocks from {number} on do not link, asked {attempts} times"
     why = "an endpoint lags, or endpoints disagree about what is final"
-    fix = (
-        "check the endpoints with `headrace doctor`, then start the ingester again: it goes on"
-    )
+    fix = "check the endpoints with `headrace doctor`, then start the ingester again: it goes on"
