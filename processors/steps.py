@@ -6,13 +6,15 @@ bytes, and bytes that are no segment of the stream it takes raise `UnknownMessag
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from processors.abi import Layouts
 from processors.aggregate import aggregate_events
 from processors.decode import decode_logs
 from schemas.codec import (
+    UnknownMessage,
     decode_event_segment,
     decode_log_segment,
     encode_aggregate_segment,
@@ -59,12 +61,14 @@ def build_steps(layouts: Layouts) -> tuple[Step, ...]:
 
     def decode(value: bytes) -> Derived:
         segment = decode_log_segment(value)
-        events = decode_logs(segment, layouts)
+        with _consistent("LogSegment", segment.name, value):
+            events = decode_logs(segment, layouts)
         return Derived(events.name, encode_event_segment(events, tables), segment.logs.rows)
 
     def aggregate(value: bytes) -> Derived:
         segment = decode_event_segment(value)
-        sums = aggregate_events(segment)
+        with _consistent("EventSegment", segment.name, value):
+            sums = aggregate_events(segment)
         rows = sum(block.rows for block in segment.tables)
         return Derived(sums.name, encode_aggregate_segment(sums), rows)
 
@@ -72,3 +76,20 @@ def build_steps(layouts: Layouts) -> tuple[Step, ...]:
         Step("decode", "logs", "events", decode),
         Step("aggregate", "events", "aggregates", aggregate),
     )
+
+
+@contextmanager
+def _consistent(message: str, name: SegmentName, value: bytes) -> Iterator[None]:
+    """A message may read well and still hold what no segment of ours does.
+
+    Raises
+    ------
+    UnknownMessage
+    """
+    try:
+        if not 0 <= name.from_block <= name.to_block:
+            raise ValueError(f"it goes from block {name.from_block} to {name.to_block}")
+        yield
+    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UnknownMessage(size_bytes=len(value), expected=message, reason=reason) from error

@@ -15,7 +15,7 @@ from schemas.codec import (
 )
 from schemas.errors_roles import ForeignMessage, SegmentOfOtherContent
 from schemas.errors_sinks import ColumnsMismatch
-from schemas.segments import SEGMENT_MESSAGES, Envelope, data_topic
+from schemas.segments import DATA_TOPICS, SEGMENT_MESSAGES, Envelope, data_topic
 from schemas.tables import Table
 from sinks.writer import Segment, table_blocks
 
@@ -69,6 +69,8 @@ class SegmentReader:
         name, reason = segment.name, ""
         if name.chain_id != self._chain_id:
             reason = f"it is of chain {name.chain_id}, not {self._chain_id}"
+        elif name.stream not in DATA_TOPICS:
+            reason = f"there is no stream {name.stream!r}"
         elif envelope.topic != data_topic(name.stream, name.lane):
             reason = f"it is named {name.stream}, {name.lane}"
         elif SEGMENT_MESSAGES[name.stream] != type(segment).__name__:
