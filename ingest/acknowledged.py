@@ -66,7 +66,13 @@ class AcknowledgedSink:
             envelope = self._signed(envelope)
         with self._lock:
             self._in_flight += 1
-        await self._producer.put(envelope, on_delivered=self._delivered)
+        try:
+            await self._producer.put(envelope, on_delivered=self._delivered)
+        except BaseException:
+            # Also where whoever waits for room is cancelled: nothing of it is under way.
+            with self._lock:
+                self._in_flight -= 1
+            raise
 
     async def deliver(self, envelope: Envelope, again: str) -> None:
         """Put an envelope of a request, and wait until it is acknowledged."""
