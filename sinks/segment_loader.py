@@ -193,5 +193,9 @@ class SegmentLoader:
         if not isinstance(error, HeadraceError):
             detail = f"{type(error).__name__}: {error}"
             error = ColumnsMismatch(table=f"{name.stream} (any)", detail=detail)
-        for place in self._places.pop(name, ()):
-            self._on_refused(place, error)
+        places = self._places.get(name, [])
+        while places:
+            # Where that fails, the rest is refused next time: none of it may be forgotten.
+            self._on_refused(places[0], error)
+            del places[0]
+        self._places.pop(name, None)
