@@ -20,7 +20,7 @@ from schemas.errors_replay import CanonMoved, MendMismatch, ReplayOtherChain
 from schemas.segments import Stream
 from schemas.tables import Table
 from sinks.canon_row import CanonRow
-from sinks.canon_table import append_canon, id_list
+from sinks.canon_table import append_canon, id_list, read_canon
 from sinks.connection import Connection
 from sinks.contents import Sums, different, read_contents, read_sums, summed_between
 from sinks.ddl import OPEN, SEALED
@@ -173,20 +173,26 @@ class Mender:
         Raises
         ------
         CanonMoved
-            If it no longer shows what was mended.
+            If it no longer shows what was mended, or a newer claim has written.
         HeadraceError
             One of HR-40xx.
         """
-        if not (mended.removed <= set(shown.loads) and mended.opened <= set(shown.sealed)):
+        same = mended.removed <= set(shown.loads) and mended.opened <= set(shown.sealed)
+        if shown.generation >= generation or not same:
             raise CanonMoved(database=self._database)
         row = replace(
             shown,
             generation=generation,
-            seq=0 if generation > shown.generation else shown.seq + 1,
+            seq=0,
             sealed=tuple(one for one in shown.sealed if one not in mended.opened),
             loads=tuple(sorted((set(shown.loads) - mended.removed) | mended.added)),
         )
         append_canon(self._connection, self._database, row, datetime.now(UTC))
+        newest = read_canon(self._connection, self._database)
+        assert newest is not None, "one was just written"
+        if mended.removed & set(newest.loads) or mended.opened & set(newest.sealed):
+            # Whoever claimed after us had read the canon before, and has written first.
+            raise CanonMoved(database=self._database)
         return row
 
     # --- comparing ------------------------------------------------------------------------------

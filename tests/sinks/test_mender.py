@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 import pytest
 
 from schemas.errors_replay import CanonMoved, ReplayOtherChain
 from sinks.canon_row import CanonRow
-from sinks.canon_table import newest_generation, read_canon
+from sinks.canon_table import append_canon, newest_generation, read_canon
 from sinks.connection import Connection, Endpoint
 from sinks.mender import Damage, Mender
 from tests.sinks.rig import Rig, prepare
@@ -176,3 +176,17 @@ def test_loads_that_were_swapped_meanwhile_are_left_alone(damaged: Damaged) -> N
     assert seal(damaged) == [0, 1]
     with pytest.raises(CanonMoved):
         damaged.mender.show(damaged.shown(), mended, row.generation + 5)
+
+
+def test_what_a_newer_claim_would_hide_is_not_called_mended(damaged: Damaged) -> None:
+    damaged.run("transfers_open UPDATE value = 1000 WHERE block_number = 11")
+    starts = list(range(0, 15, SIZE))
+    since = damaged.load_again(starts)
+    row, fresh = damaged.shown(), damaged.mender.fresh(since, starts)
+    mended = damaged.mender.mend(row, damaged.mender.compare(row, [10], fresh), fresh)
+    newer = replace(row, generation=row.generation + 2, seq=0)
+    append_canon(damaged.reader, damaged.endpoint.database, newer, datetime.now(UTC))
+
+    for seen in (row, newer):
+        with pytest.raises(CanonMoved):
+            damaged.mender.show(seen, mended, row.generation + 1)
