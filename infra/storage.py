@@ -103,6 +103,8 @@ class Storage:
         retry_seconds
             How long ClickHouse may not answer.
         """
+        # In a cluster a segment may be on its way for long: `SegmentRequests` knows, and counts.
+        attempts = PublisherSettings().missing_attempts_max if poll_seconds is None else None
         return Publisher(
             self.connect(),
             self.database,
@@ -110,7 +112,10 @@ class Storage:
             dict.fromkeys(CORE_STREAMS),
             floor,
             settings=PublisherSettings(
-                poll_seconds=poll_seconds, retry_seconds=retry_seconds, canon=self._canon_limits
+                poll_seconds=poll_seconds,
+                retry_seconds=retry_seconds,
+                missing_attempts_max=attempts,
+                canon=self._canon_limits,
             ),
             on_missing=on_missing,
             on_row=on_row,

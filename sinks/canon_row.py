@@ -31,8 +31,9 @@ class PublisherSettings:
     """How often a later claim and overdue segments are looked for."""
     retry_seconds: float = 120.0
     """How long a canon row is tried again while ClickHouse does not answer."""
-    missing_attempts_max: int = 5
-    """How often a core segment is asked for again before the publisher halts."""
+    missing_attempts_max: int | None = 5
+    """How often a core segment is asked for again before the publisher halts; None where whoever
+    is told of it (`on_missing`) counts: it may know that the segment is on its way."""
     canon: CanonSettings = field(default_factory=CanonSettings)
     """Bounds on waiting."""
 

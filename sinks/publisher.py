@@ -338,7 +338,8 @@ class Publisher:
         for missing in canon.take_missing(self._now_ms()):
             key = (missing.stream, missing.from_block)
             attempts = self._asked[key] = self._asked.get(key, 0) + 1
-            if attempts > self.settings.missing_attempts_max:
+            most = self.settings.missing_attempts_max
+            if most is not None and attempts > most:
                 segment = f"{missing.from_block}-{missing.to_block}"
                 raise CoreLoadMissing(segment=segment, stream=missing.stream, attempts=attempts - 1)
             self._on_missing(missing)

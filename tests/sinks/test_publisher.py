@@ -159,6 +159,26 @@ def test_thread_waits_for_heights_and_polls_others_loads(endpoint: Endpoint) -> 
         assert_shows(rig, reader, chain.head)
 
 
+def test_where_others_count_a_lost_load_is_told_for_ever(endpoint: Endpoint) -> None:
+    prepare(endpoint)
+    chain = SmallChain(5, 20)
+    clock = Clock()
+    settings = PublisherSettings(
+        coalesce_seconds=0.0, missing_attempts_max=None, canon=CanonSettings(missing_after_ms=1_000)
+    )
+    with Rig(endpoint, chain, settings=settings, clock=clock) as rig:
+        rig.claim()
+        rig.follow(chain.snapshot_from(None))
+        rig.write_history()
+        made, updates = chain.extend(1)
+        rig.follow(updates)
+        rig.write("blocks", [made], "head")
+        for _ in range(12):
+            rig.publisher.run_once()
+            clock.now += 1.5
+        assert sum(lost.stream == "logs" for lost in rig.missing) >= 10
+
+
 def test_lost_load_is_asked_for_then_halts(endpoint: Endpoint) -> None:
     prepare(endpoint)
     chain = SmallChain(5, 20)
