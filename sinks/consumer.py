@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 OFFSETS_TIMEOUT_SECONDS = 10.0
 """How long the brokers may take to say where a partition begins and ends."""
+COMMIT_AGAIN_SECONDS = 30.0
+"""How often all offsets are committed, moved or not: nobody hears of a commit that failed."""
 REPORT_SECONDS = 2.0
 """How often the lag is reported."""
 
@@ -95,7 +97,8 @@ class LaneConsumer:
         self._blocked_since: float | None = None
         self._blocked_until = 0.0
         self._pause = 0.0
-        self._taken_at = self._committed_at = self._reported_at = clock()
+        self._taken_at = self._reported_at = clock()
+        self._committed_at = self._all_committed_at = self._taken_at
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Load what comes until told to stop; then write and commit what was taken.
@@ -276,7 +279,10 @@ class LaneConsumer:
         if not wait and now - self._committed_at < self._settings.commit_seconds:
             return
         self._committed_at = now
-        offsets = self.offsets.to_commit()
+        again = wait or now - self._all_committed_at >= COMMIT_AGAIN_SECONDS
+        if again and not wait:
+            self._all_committed_at = now
+        offsets = self.offsets.to_commit(again=again)
         if only is not None:
             offsets = {key: offset for key, offset in offsets.items() if key in only}
         if not offsets:

@@ -84,12 +84,18 @@ class Offsets:
         while one.waiting and one.waiting[0] in one.durable:
             one.durable.discard(one.waiting.popleft())
 
-    def to_commit(self) -> dict[tuple[str, int], int]:
-        """The offset to commit of each partition where it has moved since `committed`."""
+    def to_commit(self, *, again: bool = False) -> dict[tuple[str, int], int]:
+        """The offset to commit of each partition where it has moved since `committed`.
+
+        Parameters
+        ----------
+        again
+            Also where it has not: what was handed over may have been refused unheard.
+        """
         return {
             key: one.committable
             for key, one in self._partitions.items()
-            if one.committable != one.committed
+            if again or one.committable != one.committed
         }
 
     def committed(self, offsets: dict[tuple[str, int], int]) -> None:

@@ -28,6 +28,17 @@ def test_what_is_committed_is_the_lowest_that_is_not_durable() -> None:
     assert offsets.waiting == 0
 
 
+def test_what_was_handed_over_may_be_committed_again() -> None:
+    offsets = Offsets()
+    offsets.assign(*PART, 10)
+    offsets.done(_sure(offsets.take(*PART, 10)))
+    offsets.committed(offsets.to_commit())
+    offsets.take(*PART, 11)
+
+    assert offsets.to_commit() == {}
+    assert offsets.to_commit(again=True) == {PART: 11}
+
+
 def test_what_was_taken_before_a_partition_was_lost_counts_no_more() -> None:
     offsets = Offsets()
     offsets.assign(*PART, 0)
