@@ -8,15 +8,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from infra.kafka.clients import consumer_config
 from infra.kafka.contact import Contact
 from infra.settings_cluster import KafkaSettings
 from ingest.checkpoint import checkpoint_key
-from schemas.codec import decode_fork_update, decode_ingest_checkpoint
+from schemas.codec import UnknownMessage, decode_fork_update, decode_ingest_checkpoint
 from schemas.segments import BlockRef, IngestCheckpoint
 from schemas.topics import topic_name
+
+log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.1
 FORKS_LOOKED_BACK = 2_000
@@ -177,7 +180,11 @@ def told_as_final(tail: TopicTail, chain_id: int) -> BlockRef | None:
         return None
     for message in reversed(tail.read_to_end()):
         if message.key == str(chain_id).encode():
-            return decode_fork_update(message.value).finalized
+            try:
+                return decode_fork_update(message.value).finalized
+            except UnknownMessage as error:
+                # Somebody else's, or damaged: the word before it is as good to go on from.
+                log.warning("fork_update_unread", offset=message.offset, code=error.code)
     return None
 
 

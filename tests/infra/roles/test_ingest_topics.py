@@ -1,0 +1,45 @@
+"""What the reorg agent said last, whatever else lies in its topic."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from infra.roles.ingest_topics import Message, TopicTail, told_as_final
+from schemas.codec import encode_fork_update
+from schemas.segments import BlockRef, ForkUpdate
+
+FINAL, HEAD = BlockRef(7, b"\7" * 32), BlockRef(9, b"\11" * 32)
+UPDATE = ForkUpdate(
+    chain_id=1, head=HEAD, safe=None, finalized=FINAL, removed=(), added=(HEAD,), observed_at_ms=0
+)
+
+
+class Tail:
+    """The topic `forks`."""
+
+    def __init__(self, *values: tuple[bytes, bytes]) -> None:
+        self._messages = [Message(at, key, value) for at, (key, value) in enumerate(values)]
+
+    def bounds(self) -> tuple[int, int]:
+        return 0, len(self._messages)
+
+    def seek(self, offset: int) -> None:
+        assert offset == 0
+
+    def read_to_end(self) -> list[Message]:
+        return self._messages
+
+
+def told(*values: tuple[bytes, bytes]) -> BlockRef | None:
+    return told_as_final(cast("TopicTail", Tail(*values)), 1)
+
+
+def test_the_last_word_on_our_chain_counts() -> None:
+    assert told() is None
+    assert told((b"2", b"of another chain")) is None
+    assert told((b"1", encode_fork_update(UPDATE)), (b"2", b"")) == FINAL
+
+
+def test_a_message_that_is_none_of_ours_keeps_no_ingester_from_starting() -> None:
+    assert told((b"1", b"damaged")) is None
+    assert told((b"1", encode_fork_update(UPDATE)), (b"1", b"damaged"), (b"1", b"")) == FINAL
