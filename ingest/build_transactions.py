@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ingest.hexcolumns import AnyRows, InnerRows, hex_column, zeros
+from ingest.hexcolumns import AnyRows, HexTexts, InnerRows, hex_column, hex_columns, zeros
 from ingest.tablecolumns import (
     as_array,
     block_rows,
+    field_texts,
     fill_fields,
     list_offsets,
     nullable_counts,
     positions,
     repeat_identity,
     table_block,
+    values_by_field,
 )
-from ingest.wire import Block, ReceiptFields, Transaction
+from ingest.wire import AccessTuple, Authorization, Block, ReceiptFields, Transaction
 from schemas.columns import Column, ColumnBlock, Nullable, Ragged, Struct
 from schemas.kinds import parse_kind
 from schemas.tables import TRANSACTION_TABLE, empty_block
@@ -91,28 +94,30 @@ def build_transactions(
     counts = [len(part) for part in body]
     rows = block_rows(blocks, counts)
     columns = repeat_identity(header, counts)
-    table, what = TRANSACTION_TABLE, "transaction "
-    columns |= fill_fields(table, _TRANSACTION_FIELDS, transactions, rows, what)
-    columns["transaction_index"] = positions(counts)
-    nonces = [tx.nonce for tx in transactions]
+    values = values_by_field(transactions)
+    wanted = field_texts(TRANSACTION_TABLE, _TRANSACTION_FIELDS, values, "transaction ")
+    nonces = values["nonce"]
     if receipts is not None and None in nonces:
         pairs = zip(nonces, receipts, strict=True)
-        nonces = [r.deposit_nonce if nonce is None and r else nonce for nonce, r in pairs]
-    columns["nonce"] = hex_column(table.column("nonce").kind, nonces, "transaction nonce", rows)
-    systems = [transaction.is_system_tx for transaction in transactions]
+        nonces = tuple(r.deposit_nonce if nonce is None and r else nonce for nonce, r in pairs)
+    wanted.append(HexTexts(parse_kind("u64"), nonces, "transaction nonce"))
+    types = tuple("0x0" if kind is None else kind for kind in values["type"])
+    wanted.append(HexTexts(parse_kind("u8"), types, "transaction type"))
+    parity = tuple(
+        v if y_parity is None or kind == "0x0" else y_parity
+        for v, y_parity, kind in zip(values["v"], values["y_parity"], types, strict=True)
+    )
+    wanted.append(HexTexts(parse_kind("?u256"), parity, "transaction v"))
+    names = (*_TRANSACTION_FIELDS, "nonce", "type", "v")
+    columns |= dict(zip(names, hex_columns(wanted, rows), strict=True))
+    columns["transaction_index"] = positions(counts)
+    systems = values["is_system_tx"]
     columns["is_system_transaction"] = Nullable(
         np.array([system is not None for system in systems], np.bool_),
         np.array([system is True for system in systems], np.uint8),
     )
     columns |= _receipt_columns(len(transactions), receipts, rows)
-    types = ["0x0" if tx.type is None else tx.type for tx in transactions]
-    columns["type"] = hex_column(parse_kind("u8"), types, "transaction type", rows)
-    parity = [
-        tx.v if tx.y_parity is None or kind == "0x0" else tx.y_parity
-        for tx, kind in zip(transactions, types, strict=True)
-    ]
-    columns["v"] = hex_column(parse_kind("?u256"), parity, "transaction v", rows)
-    columns |= _nested_columns(transactions, rows)
+    columns |= _nested_columns(values, rows)
     return table_block(TRANSACTION_TABLE, len(transactions), columns)
 
 
@@ -152,25 +157,27 @@ def _spread(column: Column, has: npt.NDArray[np.bool_]) -> Nullable:
     return Nullable(valid, spread)
 
 
-def _nested_columns(transactions: Sequence[Transaction], rows: AnyRows) -> dict[str, Column]:
+def _nested_columns(values: dict[str, tuple[Any, ...]], rows: AnyRows) -> dict[str, Column]:
     """Columns that hold lists; nearly all transactions of most chains have none."""
-    access = [tx.access_list or () for tx in transactions]
+    access: list[Sequence[AccessTuple]] = [entries or () for entries in values["access_list"]]
     tuples = list(chain.from_iterable(access))
     tuple_rows = InnerRows(rows, access)
     keys = [entry.storage_keys for entry in tuples]
     key_rows = InnerRows(tuple_rows, keys)
-    blobs = [tx.blob_versioned_hashes or () for tx in transactions]
-    grants = [tx.authorization_list or () for tx in transactions]
-    grant_rows = InnerRows(rows, grants)
+    blobs: list[Sequence[str]] = [hashes or () for hashes in values["blob_versioned_hashes"]]
+    grants: list[Sequence[Authorization]] = [
+        entries or () for entries in values["authorization_list"]
+    ]
     flat_grants = list(chain.from_iterable(grants))
     grant_kinds = TRANSACTION_TABLE.column("authorization_list").kind.children[0].children
-    fields: list[Column] = []
+    wanted = []
     for name, kind in zip(_AUTHORIZATION_FIELDS, grant_kinds, strict=True):
         texts = [
             grant.v if name == "y_parity" and grant.y_parity is None else getattr(grant, name)
             for grant in flat_grants
         ]
-        fields.append(hex_column(kind, texts, f"authorization {name}", grant_rows))
+        wanted.append(HexTexts(kind, texts, f"authorization {name}"))
+    fields = hex_columns(wanted, InnerRows(rows, grants))
     bytes20, bytes32 = parse_kind("bytes20"), parse_kind("bytes32")
     addresses = [entry.address for entry in tuples]
     storage = hex_column(
@@ -179,7 +186,9 @@ def _nested_columns(transactions: Sequence[Transaction], rows: AnyRows) -> dict[
     blob_rows = InnerRows(rows, blobs)
     blob_hashes = list(chain.from_iterable(blobs))
     return {
-        "has_access_list": np.array([tx.access_list is not None for tx in transactions], np.uint8),
+        "has_access_list": np.array(
+            [entries is not None for entries in values["access_list"]], np.uint8
+        ),
         "access_list": Ragged(
             list_offsets(access),
             Struct(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from operator import attrgetter
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ingest.hexcolumns import AnyRows, Rows, hex_column
+from ingest.hexcolumns import AnyRows, HexTexts, Rows, hex_columns
 from ingest.wire import Block
 from schemas.columns import Column, ColumnBlock, Nullable
 from schemas.tables import Table
@@ -20,11 +20,27 @@ def fill_fields(
     table: Table, fields: dict[str, str], payloads: Sequence[Any], rows: AnyRows, what: str
 ) -> dict[str, Column]:
     """Columns of `table` that each hold one hex field of the payloads."""
-    columns = {}
-    for name, attribute in fields.items():
-        texts = list(map(attrgetter(attribute), payloads))
-        columns[name] = hex_column(table.column(name).kind, texts, what + attribute, rows)
-    return columns
+    if not payloads:
+        wanted = [HexTexts(table.column(name).kind, (), what) for name in fields]
+    else:
+        wanted = field_texts(table, fields, values_by_field(payloads), what)
+    return dict(zip(fields, hex_columns(wanted, rows), strict=True))
+
+
+def field_texts(
+    table: Table, fields: dict[str, str], values: dict[str, tuple[Any, ...]], what: str
+) -> list[HexTexts]:
+    """The texts of columns of `table` that each hold one hex field of the payloads."""
+    return [
+        HexTexts(table.column(name).kind, values[attribute], what + attribute)
+        for name, attribute in fields.items()
+    ]
+
+
+def values_by_field(payloads: Sequence[msgspec.Struct]) -> dict[str, tuple[Any, ...]]:
+    """What each field holds, one value a payload; all are of one type, and there is one."""
+    by_field = zip(*map(msgspec.structs.astuple, payloads), strict=True)
+    return dict(zip(payloads[0].__struct_fields__, by_field, strict=True))
 
 
 def table_block(table: Table, rows: int, columns: dict[str, Column]) -> ColumnBlock:
