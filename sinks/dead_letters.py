@@ -8,6 +8,7 @@ from schemas.codec import UnknownMessage, decode_dead_letter, encode_dead_letter
 from schemas.errors import HeadraceError
 from schemas.errors_roles import RedriveUnfit
 from schemas.segments import DEAD_LETTERS, DeadLetter, Envelope
+from schemas.topics import topics_by_name
 
 SOURCE = "source."
 """Prefix under which a letter's headers keep those of the refused message."""
@@ -75,7 +76,7 @@ class Letter:
         Raises
         ------
         RedriveUnfit
-            If the letter does not hold it.
+            If the letter does not hold it, or if it is of the moment, and that is over.
         """
         source = self.letter
         headers = {
@@ -83,6 +84,11 @@ class Letter:
             for name, text in self.headers.items()
             if name.startswith(SOURCE)
         }
+        topic = topics_by_name().get(source.topic)
+        if topic is not None and topic.retention != "segments":
+            # A head or a fork of before would set the chain back.
+            reason = f"{source.topic} tells what is so now, and this was so before"
+            raise RedriveUnfit(letter=self.id, reason=reason)
         if not source.value:
             raise RedriveUnfit(letter=self.id, reason="the message was empty, or too large to keep")
         if not headers:
