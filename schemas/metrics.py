@@ -18,6 +18,8 @@ class Metric:
     """What it means."""
     watch: str
     """What to watch it for."""
+    embedded: bool = True
+    """Whether `headrace run` serves it, too; else only roles of a cluster do."""
 
 
 METRICS = (
@@ -49,6 +51,7 @@ METRICS = (
         "gauge",
         "Messages of a topic's partition that a sink has not taken.",
         "a steady rise",
+        embedded=False,
     ),
     Metric("headrace_dead_letters_total", "counter", "Messages that were refused.", "any rise"),
 )
