@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 from processors.fork import ForkLimits
 from processors.steps import Step
@@ -29,6 +29,36 @@ class Outputs(Protocol):
 
     async def deliver(self, envelope: Envelope, *, partition: int | None = None) -> tuple[int, int]:
         """Send and wait for the brokers."""
+        ...
+
+
+class KeptMessage(Protocol):
+    """A message as it lies in a topic."""
+
+    @property
+    def offset(self) -> int:
+        """Its offset."""
+        ...
+
+    @property
+    def envelope(self) -> Envelope:
+        """The message."""
+        ...
+
+
+class TopicReading(Protocol):
+    """A reader that is in no group; it blocks, for threads: `infra.roles.topic_reader`."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_exc: object) -> None: ...
+
+    def bounds(self, partition: int = 0) -> tuple[int, int]:
+        """The first offset that is kept, and the next one to be written."""
+        ...
+
+    def read(self, partition: int, from_offset: int, to_offset: int) -> Iterator[KeptMessage]:
+        """The messages that are kept of ``[from_offset, to_offset)``, oldest first."""
         ...
 
 
@@ -58,6 +88,8 @@ class Plan:
     """Whether it runs the reorg agent, too."""
     limits: ForkLimits
     """Of the fork states."""
+    reader: Callable[[str], TopicReading]
+    """Opens a reader of a topic, named without the prefix."""
     accept_lost: bool = False
     """Go on after messages that retention dropped."""
     rebuild_forks: bool = False

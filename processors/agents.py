@@ -16,7 +16,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import faust
@@ -31,11 +32,18 @@ from processors.agent_messages import (
     read_observed,
     snapshot_envelope,
 )
-from processors.agent_plan import Outputs, Plan, Tally
-from processors.faust_offsets import Acks, EagerTables, Offsets, Waiting, patch_faust
+from processors.agent_plan import Outputs, Plan, Tally, TopicReading
+from processors.faust_offsets import (
+    Acks,
+    EagerTables,
+    Offsets,
+    Waiting,
+    patch_faust,
+    read_all,
+)
 from processors.fork import Halt, NeedBlock
-from processors.fork_codec import KeptFork, decode_fork, encode_fork
-from processors.heads import NOTHING, hear
+from processors.fork_codec import decode_fork, encode_fork
+from processors.heads import NOTHING, Chain, first_unheard, hear
 from processors.steps import Derived, Step
 from schemas.codec import UnknownMessage
 from schemas.errors import Permanent
@@ -46,7 +54,7 @@ from schemas.segments import (
     RAW_HEADS,
     DeadLetter,
     Envelope,
-    ForkUpdate,
+    FinalityAdvanced,
     HeadObserved,
     data_topic,
 )
@@ -58,6 +66,8 @@ BURST_SECONDS = 0.002
 """How long the reorg agent waits for a further head before it writes its state."""
 BURST_MESSAGES_MAX = 256
 """Heads that share one write of the state."""
+CATCH_UP_MESSAGES = 4096
+"""Heads that are read at once at the beginning of an assignment."""
 SNAPSHOT_UPDATES = 64
 """A whole snapshot goes to ``forks`` after so many updates of a chain."""
 
@@ -102,7 +112,11 @@ def build_app(plan: Plan, conf: Mapping[str, Any], outputs: Outputs, tally: Tall
     """
     patch_faust()
     app = faust.App(plan.app_id, TableManager=EagerTables, **SHAPE, **conf)
-    offsets = Offsets(app, accept_lost=plan.accept_lost)
+    offsets = Offsets(
+        app,
+        lambda topic: plan.reader(topic.removeprefix(plan.prefix)),
+        accept_lost=plan.accept_lost,
+    )
     for step in plan.steps:
         agent = SegmentAgent(plan, step, app, outputs, offsets, tally)
         _declare(app, plan, data_topic(step.takes, plan.lane), step.agent, agent.run)
@@ -141,7 +155,8 @@ class SegmentAgent:
     async def run(self, stream: Any) -> None:
         """The agent."""
         async for event in stream.noack().events():
-            await self._offsets.check(event)
+            if not await self._offsets.check(event):
+                continue
             waiting = self._acks.begin(event)
             try:
                 derived = self._step.derive(event.message.value or b"")
@@ -193,29 +208,20 @@ async def refuse(
     )
 
 
-@dataclass(slots=True)
-class _Chain:
-    """What the reorg agent has of one chain beyond its stored bytes."""
-
-    kept: KeptFork = NOTHING
-    """The newest state."""
-    untold: list[ForkUpdate] = field(default_factory=list)
-    """Updates that were not told yet."""
-    since_snapshot: int = 0
-    """Updates told since the last snapshot."""
-    snapshot_due: bool = False
-    """Whether followers need the whole."""
-    observed_at_ms: int = 0
-    """When the last of its heads was observed."""
-
-
 class ReorgAgent:
     """Follows the heads of every chain, and tells its word on them to ``forks``.
 
     The state is written to the table's changelog first, then the updates are told, then the heads
-    are acknowledged. So the stored state is never older than what was told: a worker that begins
-    tells a snapshot of it, and no follower is led back into the past. Heads that come together
-    share one write.
+    are acknowledged. Heads that come together share one write.
+
+    Why no head is lost, and no state is of the past: a stored state knows every message of its
+    chain up to its own offset. That is true of all states that were ever written, also of one that
+    a worker wrote which had lost the partition without knowing; so it does not matter which of
+    them is read. At the first head of an assignment, before a word is told, every state hears
+    ``raw.heads`` from above the oldest of them to the end of the topic, by a reader that is in no
+    group: what was told to anyone before lies below that end. From there on heads come without a
+    gap, or the agent ends (`Offsets`). What is committed is not relied on, but for where a chain
+    begins that has no state.
     """
 
     def __init__(
@@ -224,14 +230,13 @@ class ReorgAgent:
         self._plan, self._app, self._outputs = plan, app, outputs
         self._offsets, self._tally = offsets, tally
         self._table: Any = app.Table("fork_state", key_type=bytes, value_type=bytes, partitions=1)
-        self._table.on_recover(self._recover)
         self._source = TP(topic_name(plan.prefix, RAW_HEADS), 0)
-        self._chains: dict[bytes, _Chain] = {}
+        self._chains: dict[bytes, Chain] = {}
+        self._changed: set[bytes] = set()
         self._rebuild = plan.rebuild_forks
         self._acks = Acks(app)
-        self._burst: list[tuple[Waiting, bytes]] = []
+        self._burst: list[Waiting] = []
         self._generation: int | None = -1
-        self._end = 0
 
     async def run(self, stream: Any) -> None:
         """The agent."""
@@ -256,107 +261,131 @@ class ReorgAgent:
         finally:
             coming.cancel()
 
-    async def _recover(self) -> None:
-        """Faust has read the changelog; whatever this raises it would never tell."""
-        try:
-            await self._begin()
-        except Exception as error:  # noqa: BLE001 - the process ends with it
-            await self._app.crash(error)
-
-    async def _begin(self) -> None:
-        """Take up the stored states, and tell followers of them."""
-        self._chains.clear()
-        self._generation = -1
-        if self._source not in self._app.consumer.assignment():
-            return
-        now_ms = int(time.time() * 1000)
-        for key, value in list(self._table.data.items()):
-            kept = NOTHING if self._rebuild else decode_fork(value, self._plan.limits)
-            chain = self._chains[key] = _Chain(kept, observed_at_ms=now_ms)
-            if self._rebuild:
-                await self._store(key, chain)
-            chain.snapshot_due = kept.state is not None
-            await self._tell(key, chain)
-        log.info("fork_states_read", chains=len(self._chains), rebuilding=self._rebuild)
-        self._rebuild = False
-
     async def _take(self, event: EventT[Any]) -> None:
         """Take one head, without a word yet."""
-        await self._offsets.check(event)
+        if not await self._offsets.check(event):
+            return
         message = event.message
         if message.generation_id != self._generation:
-            await self._begin_reading(message.generation_id)
+            await self._begin(message.generation_id)
         waiting = self._acks.begin(event)
         try:
-            observed = read_observed(message.value or b"")
+            observed = await self._apply(message.offset, message.value or b"")
         except UnknownMessage as error:
             self._tally.refused("reorg", error)
             await refuse("reorg", self._plan, self._outputs, self._acks, waiting, error)
             return
+        self._burst.append(waiting)
+        self._tally.derived("reorg", int(isinstance(observed, HeadObserved)), 0)
+
+    async def _apply(self, offset: int, value: bytes) -> HeadObserved | FinalityAdvanced:
+        """Let the chain of one message hear it."""
+        observed = read_observed(value)
         key = str(observed.chain_id).encode()
-        chain = self._chains.setdefault(key, _Chain())
-        quiet = self._end if message.offset + 1 < self._end else 0
-        heard = hear(chain.kept, message.offset, observed, self._plan.limits, quiet)
+        chain = self._chains.setdefault(key, Chain())
+        heard = hear(chain.kept, offset, observed, self._plan.limits)
         for followed in heard.events:
             if isinstance(followed, Halt):
                 await self._settle()
                 raise halted(observed.chain_id, followed)
             if isinstance(followed, NeedBlock):
                 log.info("header_awaited", chain_id=observed.chain_id, number=followed.number)
-        chain.kept, chain.observed_at_ms = heard.kept, observed.observed_at_ms
-        chain.untold += heard.updates
-        chain.snapshot_due |= heard.begun
-        self._burst.append((waiting, key))
-        self._tally.derived("reorg", int(isinstance(observed, HeadObserved)), 0)
+        if heard.kept is not chain.kept:
+            chain.kept, chain.observed_at_ms = heard.kept, observed.observed_at_ms
+            chain.snapshot_due |= heard.begun
+            if not chain.snapshot_due:
+                chain.untold += heard.updates
+            self._changed.add(key)
+        return observed
 
-    async def _begin_reading(self, generation: int | None) -> None:
-        """Look, at the first head of an assignment, whether states and heads fit together."""
-        committed = self._offsets.committed(self._source)
-        if committed and not self._chains and not self._plan.rebuild_forks:
+    async def _begin(self, generation: int | None) -> None:
+        """Take up the stored states, and let them hear what they have not, before the live heads.
+
+        Raises
+        ------
+        ForkStateLost
+            If there is none, though heads were acknowledged.
+        HeadsLost
+            If one of them lacks heads that are gone.
+        """
+        committed, stored = self._offsets.committed(self._source), dict(self._table.data.items())
+        if committed and not stored and not self._plan.rebuild_forks:
             changelog = topic_name(self._plan.prefix, FORK_STATE)
             raise ForkStateLost(changelog=changelog, heads=self._source.topic, offset=committed - 1)
-        ends = await self._app.consumer.highwaters(self._source)
-        self._end, self._generation = ends[self._source] or 0, generation
+        self._generation = generation
+        self._forget()
+        self._chains = {
+            key: Chain(NOTHING if self._rebuild else decode_fork(value, self._plan.limits))
+            for key, value in stored.items()
+        }
+        with self._plan.reader(RAW_HEADS) as reader:
+            await self._catch_up(reader, committed)
+        log.info("fork_states_read", chains=len(self._chains), rebuilding=self._rebuild)
+        self._rebuild = False
+
+    async def _catch_up(self, reader: TopicReading, committed: int | None) -> None:
+        """Hear everything from above the oldest state to the end of the topic; tell of it."""
+        low, end = await asyncio.to_thread(reader.bounds)
+        now_ms = int(time.time() * 1000)
         for key, chain in self._chains.items():
-            if chain.kept.offset >= self._end:
-                log.warning("heads_made_anew", chain_id=key.decode(), end=self._end)
+            chain.snapshot_due, chain.observed_at_ms = True, now_ms
+            if chain.kept.offset >= end:
+                log.warning("heads_made_anew", chain_id=key.decode(), end=end)
                 chain.kept = replace(chain.kept, offset=-1)
+        self._changed.update(self._chains)
+        kept = [chain.kept for chain in self._chains.values()]
+        at = first_unheard(kept, committed if committed and committed <= end else None, low)
+        while at < end:
+            upto = min(at + CATCH_UP_MESSAGES, end)
+            for one in await asyncio.to_thread(read_all, reader, at, upto):
+                # What cannot be read is refused when it comes to its turn.
+                with suppress(UnknownMessage):
+                    await self._apply(one.offset, one.envelope.value)
+            at = upto
+        await self._settle()
 
     async def _settle(self) -> None:
         """Write the states of a burst, tell its updates, acknowledge its heads."""
-        if not self._burst:
-            return
-        last = self._burst[-1][0].event.message.offset
-        for chain in self._chains.values():
-            if 0 < chain.kept.quiet_until <= last + 1:
-                chain.kept = replace(chain.kept, quiet_until=0)
-                chain.snapshot_due = True
-        changed = {key: self._chains[key] for _, key in self._burst}
-        changed |= {key: chain for key, chain in self._chains.items() if chain.snapshot_due}
-        for key, chain in changed.items():
-            await self._store(key, chain)
-        for key, chain in changed.items():
-            await self._tell(key, chain)
+        if self._generation != self._app.consumer_generation_id:
+            self._forget()  # It is another's by now, or will be read again.
+        if self._burst:
+            self._lift(self._burst[-1].event.message.offset)
+        changed = [self._chains[key] for key in sorted(self._changed)]
+        for key in sorted(self._changed):
+            await self._store(key, self._chains[key])
+        for chain in changed:
+            await self._tell(chain)
+        self._changed.clear()
         burst, self._burst = self._burst, []
-        for waiting, _ in burst:
+        for waiting in burst:
             self._acks.end(waiting)
 
-    async def _store(self, key: bytes, chain: _Chain) -> None:
+    def _forget(self) -> None:
+        self._burst.clear()
+        self._changed.clear()
+
+    def _lift(self, offset: int) -> None:
+        """Chains that are silent have heard all that there was: who begins need not read it."""
+        for key, chain in self._chains.items():
+            if offset - chain.kept.offset >= CATCH_UP_MESSAGES:
+                chain.kept = replace(chain.kept, offset=offset)
+                self._changed.add(key)
+
+    async def _store(self, key: bytes, chain: Chain) -> None:
         value = encode_fork(chain.kept)
         await self._outputs.deliver(Envelope(FORK_STATE, key, value), partition=0)
         self._table.data[key] = value
 
-    async def _tell(self, key: bytes, chain: _Chain) -> None:
+    async def _tell(self, chain: Chain) -> None:
         """What followers of ``forks`` do not know yet, in order; the last is waited for."""
-        if chain.kept.quiet_until:
-            chain.untold.clear()
-            return
         told = [] if chain.snapshot_due else [fork_envelope(one) for one in chain.untold]
         chain.since_snapshot += len(told)
-        if chain.snapshot_due or chain.since_snapshot >= SNAPSHOT_UPDATES:
-            assert chain.kept.state is not None
+        if chain.kept.state is not None and (
+            chain.snapshot_due or chain.since_snapshot >= SNAPSHOT_UPDATES
+        ):
             told.append(snapshot_envelope(chain.kept.state, chain.observed_at_ms))
-            chain.snapshot_due, chain.since_snapshot = False, 0
+            chain.since_snapshot = 0
+        chain.snapshot_due = False
         chain.untold.clear()
         for envelope in told[:-1]:
             await self._outputs.put(envelope, partition=0)

@@ -5,8 +5,9 @@ Impure, as `processors.agents` is: what of that shell has nothing to do with mes
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -14,10 +15,12 @@ from typing import Any
 import faust
 import structlog
 from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
 from faust.transport.consumer import Consumer
 from faust.types import TP, EventT
 
-from schemas.errors_process import FaustUntested, OffsetsLost
+from processors.agent_plan import KeptMessage, TopicReading
+from schemas.errors_process import FaustUntested, MessagesSkipped, OffsetsLost, WorkerFailed
 
 log = structlog.get_logger(__name__)
 
@@ -25,8 +28,30 @@ FAUST_VERSION = "0.15.3"
 """The version whose behaviour was measured, and is patched below."""
 
 
+class QuietRecovery(Recovery):
+    """Recovers tables, and lets no message to the agents before it is known where they begin.
+
+    Faust turns the flow on to read a changelog. With the flow on it then lets the agents'
+    partitions flow, seeks to what is committed, and turns the flow on once more: which empties
+    the agents' queues of what they were given meanwhile, and nobody reads it again.
+    """
+
+    async def on_recovery_completed(self, generation_id: int = 0) -> None:
+        """As Faust's own, with the flow turned off until its end."""
+        self.app.consumer.stop_flow()
+        self.app.flow_control.suspend()
+        await super().on_recovery_completed(generation_id)
+
+
 class EagerTables(TableManager):
     """Every agent and table is declared before the app starts: nothing is waited for."""
+
+    @property
+    def recovery(self) -> Recovery:
+        """The service that recovers tables."""
+        if self._recovery is None:
+            self._recovery = QuietRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery
 
     async def on_start(self) -> None:
         """As Faust's own, without its first second of sleep."""
@@ -60,10 +85,26 @@ def patch_faust() -> None:
 
 
 class Offsets:
-    """Finds what retention took away unread: the next offset that each partition has to bring."""
+    """Sees to it that an agent is given every message of its partitions, in order.
 
-    def __init__(self, app: faust.App, *, accept_lost: bool) -> None:
-        self._app, self._accept_lost = app, accept_lost
+    In each assignment, offsets run without a gap from the committed one. Whatever the cause of a
+    gap, the agent ends before it acknowledges anything behind it, so that nothing is passed over:
+    what lies in the gap is read by the next worker, and what retention took away is said.
+
+    Parameters
+    ----------
+    app
+        The app.
+    reader
+        Opens a reader of a topic by its name on the brokers, to look into a gap.
+    accept_lost
+        Go on after messages that retention dropped.
+    """
+
+    def __init__(
+        self, app: faust.App, reader: Callable[[str], TopicReading], *, accept_lost: bool
+    ) -> None:
+        self._app, self._reader, self._accept_lost = app, reader, accept_lost
         self._generation: int | None = -1
         self._next: dict[TP, int] = {}
 
@@ -72,15 +113,24 @@ class Offsets:
         begun: int | None = self._app.consumer._committed_offset[tp]  # type: ignore[attr-defined]
         return begun
 
-    async def check(self, event: EventT[Any]) -> None:
+    async def check(self, event: EventT[Any]) -> bool:
         """Look at an event before anything is done with it.
+
+        Returns
+        -------
+        bool
+            Whether it is to be taken. One of an earlier assignment is not: it is read again.
 
         Raises
         ------
         OffsetsLost
             If messages between it and the one before were dropped.
+        MessagesSkipped
+            If they lie in the topic.
         """
         message = event.message
+        if message.generation_id != self._app.consumer_generation_id:
+            return False
         tp, offset = message.tp, message.offset
         if message.generation_id != self._generation:
             self._generation = message.generation_id
@@ -88,22 +138,35 @@ class Offsets:
         expected = self._next.get(tp)
         if expected is None:
             expected = self.committed(tp)
+        if expected is None:
+            expected = (await self._app.consumer.earliest_offsets(tp))[tp] or 0
         self._next[tp] = offset + 1
-        if expected is None or offset <= expected:
-            return
+        if offset > expected:
+            await self._look_into_gap(tp, expected, offset)
+        return True
+
+    async def _look_into_gap(self, tp: TP, expected: int, offset: int) -> None:
         kept: Mapping[TP, int | None] = await self._app.consumer.earliest_offsets(tp)
         earliest = kept[tp]
-        if earliest is None or earliest <= expected:
-            return  # What is not there was never a message of ours: markers, or compaction.
-        lost = OffsetsLost(
-            topic=tp.topic,
-            partition=tp.partition,
-            first=expected,
-            last=min(earliest, offset) - 1,
-        )
-        if not self._accept_lost:
-            raise lost
-        log.warning("offsets_lost_accepted", what=lost.what_text)
+        if earliest is not None and earliest > expected:
+            lost = OffsetsLost(
+                topic=tp.topic,
+                partition=tp.partition,
+                first=expected,
+                last=min(earliest, offset) - 1,
+            )
+            if not self._accept_lost:
+                raise lost
+            log.warning("offsets_lost_accepted", what=lost.what_text)
+        if await asyncio.to_thread(self._any_between, tp, expected, offset):
+            raise MessagesSkipped(
+                topic=tp.topic, partition=tp.partition, expected=expected, offset=offset
+            )
+        # What is not there was never a message of ours: markers, or compaction.
+
+    def _any_between(self, tp: TP, first: int, end: int) -> bool:
+        with self._reader(tp.topic) as reader:
+            return next(reader.read(tp.partition, first, end), None) is not None
 
 
 @dataclass(slots=True)
@@ -141,3 +204,18 @@ class Acks:
             # An event of an earlier assignment was read again by now, here or elsewhere.
             if event.message.generation_id == self._app.consumer_generation_id:
                 event.ack()
+
+
+def read_all(reader: TopicReading, first: int, end: int) -> list[KeptMessage]:
+    """The messages of ``[first, end)`` of a topic of one partition, none left out.
+
+    Raises
+    ------
+    WorkerFailed
+        If the brokers did not bring the last of them.
+    """
+    found = list(reader.read(0, first, end))
+    if not found or found[-1].offset != end - 1:
+        missing = found[-1].offset + 1 if found else first
+        raise WorkerFailed(detail=f"the messages from offset {missing} on did not come")
+    return found

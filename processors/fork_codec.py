@@ -15,7 +15,7 @@ from processors.fork import ForkLimits, ForkState, Header, Word
 from schemas.errors_process import ForkStateUnreadable
 from schemas.segments import BlockRef, FinalityAdvanced
 
-VERSION = 1
+VERSION = 2
 """Of the layout below; a worker reads its own version only."""
 
 HASH_BYTES = 32
@@ -32,13 +32,11 @@ class KeptFork:
     state: ForkState | None
     """The state; None where it was given up, to begin anew at the next finalized block."""
     offset: int
-    """Offset in ``raw.heads`` of the last message that is part of the state; -1 for none."""
-    quiet_until: int
-    """The offset up to which followers of ``forks`` know better than a state made anew."""
+    """Up to where in ``raw.heads`` it knows every message of its chain; -1 for nowhere."""
 
 
 class _Stored(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """Layout 1 of a state, after its version and offsets."""
+    """Layout 2 of a state, after its version and offset."""
 
     chain_id: int
     first: int
@@ -51,11 +49,10 @@ class _Stored(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 
 
 class _Kept(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """Layout 1: a version, two offsets, a state."""
+    """Layout 2: a version, an offset, a state."""
 
     version: int
     offset: int
-    quiet_until: int
     state: _Stored | None
 
 
@@ -73,7 +70,7 @@ def encode_fork(kept: KeptFork) -> bytes:
     """
     state = kept.state
     if state is None:
-        return _encoder.encode(_Kept(VERSION, kept.offset, kept.quiet_until, None))
+        return _encoder.encode(_Kept(VERSION, kept.offset, None))
     if state.halted is not None:
         raise ValueError("a halted fork state is not stored")
     stored = _Stored(
@@ -86,7 +83,7 @@ def encode_fork(kept: KeptFork) -> bytes:
         {name: _word_fields(word) for name, word in state.words.items()},
         [(one.kind, one.number, one.hash, one.observed_at_ms) for one in state.parked],
     )
-    return _encoder.encode(_Kept(VERSION, kept.offset, kept.quiet_until, stored))
+    return _encoder.encode(_Kept(VERSION, kept.offset, stored))
 
 
 def decode_fork(value: bytes, limits: ForkLimits) -> KeptFork:
@@ -104,7 +101,7 @@ def decode_fork(value: bytes, limits: ForkLimits) -> KeptFork:
         state = None if kept.state is None else _state(kept.state, limits)
     except (msgspec.DecodeError, ValueError, LookupError) as error:
         raise ForkStateUnreadable(size_bytes=len(value), reason=str(error)) from error
-    return KeptFork(state, kept.offset, kept.quiet_until)
+    return KeptFork(state, kept.offset)
 
 
 def _state(stored: _Stored, limits: ForkLimits) -> ForkState:

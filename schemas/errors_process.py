@@ -75,6 +75,27 @@ class WorkerFailed(Transient):
     )
 
 
+class MessagesSkipped(Transient):
+    """Faust passed messages over that lie in the topic."""
+
+    code = "HR-6208"
+    what = "{topic}, partition {partition}: offset {offset} came where {expected} was next"
+    why = "the client library threw away what it had read ahead, as it may when a group rebalances"
+    fix = "none is needed: nothing behind the gap was acknowledged, and the next worker reads it"
+
+
+class HeadsLost(Permanent):
+    """Heads that a stored fork state does not know are no longer in the topic."""
+
+    code = "HR-6209"
+    what = "the heads at offsets {first} to {last} are gone, and a stored fork state lacks them"
+    why = "retention dropped them before they were part of it: the worker stood still for too long"
+    fix = (
+        "run the worker of the head lane once with `--rebuild-forks`: it begins anew with the "
+        "oldest finalized block among the heads that are kept"
+    )
+
+
 class FaustUntested(Permanent):
     """The installed Faust is not the version whose behaviour we rely on and patch."""
 

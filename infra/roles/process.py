@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from infra.kafka.producer import EnvelopeProducer
 from infra.roles.process_logs import quiet_logs
 from infra.roles.process_offsets import group_offsets
 from infra.roles.role_run import RoleRun, run_role
+from infra.roles.topic_reader import TopicReader
 from infra.settings import Settings
 from infra.settings_cluster import KafkaSettings
 from processors.abi import build_layouts
@@ -109,6 +111,7 @@ def make_plan(
         steps,
         reorg,
         settings.limits.fork,
+        partial(TopicReader, settings.kafka),
         accept_lost,
         rebuild_forks and reorg,
     )

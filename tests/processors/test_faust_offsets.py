@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
 import pytest
+from faust.tables.recovery import Recovery
 from faust.transport.consumer import Consumer
 from faust.types import TP
 from intervaltree import IntervalTree
 
-from processors.faust_offsets import FAUST_VERSION, Acks, Offsets, patch_faust
-from schemas.errors_process import FaustUntested, OffsetsLost
+from processors.faust_offsets import (
+    FAUST_VERSION,
+    Acks,
+    EagerTables,
+    Offsets,
+    patch_faust,
+    read_all,
+)
+from schemas.errors_process import FaustUntested, MessagesSkipped, OffsetsLost, WorkerFailed
+from schemas.segments import Envelope
 
 PLACE = TP("raw.logs.history", 0)
 
@@ -36,6 +46,33 @@ class Event:
         return True
 
 
+class Kept:
+    """A message that lies in a topic."""
+
+    def __init__(self, offset: int) -> None:
+        self.offset = offset
+        self.envelope = Envelope("raw.heads", b"", b"", {})
+
+
+class Held:
+    """A reader of messages that lie at some offsets."""
+
+    def __init__(self, offsets: Sequence[int]) -> None:
+        self._offsets = offsets
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        pass
+
+    def bounds(self, partition: int = 0) -> tuple[int, int]:
+        return min(self._offsets), max(self._offsets) + 1
+
+    def read(self, partition: int, from_offset: int, to_offset: int) -> Iterator[Kept]:
+        return (Kept(one) for one in self._offsets if from_offset <= one < to_offset)
+
+
 class App:
     """An app whose consumer has committed and kept what a test says."""
 
@@ -46,6 +83,11 @@ class App:
         self._committed_offset = {PLACE: committed}
         self._earliest = earliest
         self.asked = 0
+        self.held: list[int] = []
+
+    def open(self, topic: str) -> Held:
+        assert topic == PLACE.topic
+        return Held(self.held)
 
     async def earliest_offsets(self, *tps: TP) -> Mapping[TP, int]:
         self.asked += 1
@@ -100,7 +142,7 @@ def test_an_event_of_an_earlier_assignment_is_not_acknowledged() -> None:
 
 async def test_offsets_that_follow_each_other_ask_nobody() -> None:
     app = any_app(committed=3)
-    offsets = Offsets(app, accept_lost=False)
+    offsets = Offsets(app, app.open, accept_lost=False)
     for offset in (3, 4, 5, 4, 5, 6):
         await offsets.check(any_event(app, offset))
 
@@ -110,14 +152,14 @@ async def test_offsets_that_follow_each_other_ask_nobody() -> None:
 @pytest.mark.parametrize("committed", [3, 4])
 async def test_a_jump_over_what_retention_dropped_is_a_halt(committed: int) -> None:
     app = any_app(committed, earliest=9)
-    offsets = Offsets(app, accept_lost=False)
+    offsets = Offsets(app, app.open, accept_lost=False)
     with pytest.raises(OffsetsLost, match=f"partition 0: offsets {committed} to 8 are gone"):
         await offsets.check(any_event(app, 9))
 
 
 async def test_a_jump_within_an_assignment_is_one_too() -> None:
     app = any_app(None, earliest=0)
-    offsets = Offsets(app, accept_lost=False)
+    offsets = Offsets(app, app.open, accept_lost=False)
     await offsets.check(any_event(app, 20))
     app._earliest = 30
     with pytest.raises(OffsetsLost, match="offsets 21 to 29"):
@@ -127,24 +169,57 @@ async def test_a_jump_within_an_assignment_is_one_too() -> None:
 async def test_a_gap_that_never_held_a_message_of_ours_is_none() -> None:
     """Markers of transactions, and compaction: the topic still begins where it did."""
     app = any_app(committed=3, earliest=0)
-    offsets = Offsets(app, accept_lost=False)
+    offsets = Offsets(app, app.open, accept_lost=False)
     await offsets.check(any_event(app, 5))
 
 
 async def test_what_is_accepted_is_passed_once() -> None:
     app = any_app(committed=3, earliest=9)
-    offsets = Offsets(app, accept_lost=True)
+    offsets = Offsets(app, app.open, accept_lost=True)
     await offsets.check(any_event(app, 9))
     await offsets.check(any_event(app, 10))
 
     assert app.asked == 1
 
 
+@pytest.mark.parametrize("committed", [3, None])
+async def test_a_gap_that_holds_messages_ends_the_worker(committed: int | None) -> None:
+    """At the beginning and in the middle: nothing behind it was taken up."""
+    app = any_app(committed, earliest=3)
+    app.held = [3, 4, 5, 6, 7]
+    offsets = Offsets(app, app.open, accept_lost=True)
+    with pytest.raises(MessagesSkipped, match="offset 4 came where 3 was next"):
+        await offsets.check(any_event(app, 4))
+
+    assert await offsets.check(any_event(app, 5))
+    with pytest.raises(MessagesSkipped, match="offset 7 came where 6 was next"):
+        await offsets.check(any_event(app, 7))
+
+
+async def test_an_event_of_an_earlier_assignment_is_not_taken() -> None:
+    app = any_app(committed=3)
+    app.consumer_generation_id = 2
+    offsets = Offsets(app, app.open, accept_lost=False)
+
+    assert not await offsets.check(any_event(app, 9))
+    assert await offsets.check(any_event(app, 3, generation=2))
+
+
+def test_all_of_a_range_is_read_or_it_is_said() -> None:
+    held = Held([4, 5, 6, 9])
+    assert [one.offset for one in read_all(held, 4, 7)] == [4, 5, 6]
+    with pytest.raises(WorkerFailed, match="the messages from offset 7 on did not come"):
+        read_all(held, 4, 9)
+    with pytest.raises(WorkerFailed, match="the messages from offset 7 on did not come"):
+        read_all(held, 7, 8)
+
+
 async def test_a_new_assignment_begins_where_it_was_committed() -> None:
     app = any_app(committed=3)
-    offsets = Offsets(app, accept_lost=False)
+    offsets = Offsets(app, app.open, accept_lost=False)
     await offsets.check(any_event(app, 3))
     app._committed_offset[PLACE] = 50
+    app.consumer_generation_id = 2
     await offsets.check(any_event(app, 50, generation=2))
 
     assert app.asked == 0
@@ -191,6 +266,42 @@ def test_faust_itself_still_crawls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Consumer, "_add_gap", mended.original)
 
     assert asyncio.run(commits(Reader()))[0] != 21
+
+
+async def test_no_message_flows_before_it_is_known_where_to_begin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[str] = []
+
+    async def completed(_recovery: Recovery, generation_id: int) -> None:
+        calls.append(f"generation {generation_id}")
+
+    class App:
+        def __init__(self) -> None:
+            self.consumer = self.flow_control = self.conf = self
+            self.stream_recovery_delay = 0.0
+
+        def stop_flow(self) -> None:
+            calls.append("stop_flow")
+
+        def suspend(self) -> None:
+            calls.append("suspend")
+
+    monkeypatch.setattr(Recovery, "on_recovery_completed", completed)
+    app: Any = App()
+    recovery = EagerTables(app).recovery
+    await recovery.on_recovery_completed(3)
+
+    assert calls == ["stop_flow", "suspend", "generation 3"]
+
+
+def test_faust_itself_still_lets_messages_flow_first() -> None:
+    """If this fails, an upgraded Faust has mended it, and our recovery can go."""
+    source = inspect.getsource(Recovery.on_recovery_completed)
+    flows = [source.index(one) for one in ("resume_partitions(", "perform_seek", "control.resume")]
+
+    assert flows == sorted(flows)
+    assert "stop_flow" not in source
 
 
 def test_another_faust_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,13 +19,13 @@ from tests.processors.fork_states import fork_states
 
 LIMITS = ForkLimits()
 STATE = from_blocks(1, BlockRef(7, b"\1" * 32), [BlockRef(8, b"\2" * 32)])
-KEPT = KeptFork(STATE, 41, 0)
+KEPT = KeptFork(STATE, 41)
 
 
-@given(st.none() | fork_states(), st.integers(-1, 2**62), st.integers(0, 2**62))
-@example(None, -1, 0)
-def test_a_kept_fork_comes_back_as_it_was(state: object, offset: int, quiet: int) -> None:
-    kept = KeptFork(state, offset, quiet)  # type: ignore[arg-type]
+@given(st.none() | fork_states(), st.integers(-1, 2**62))
+@example(None, -1)
+def test_a_kept_fork_comes_back_as_it_was(state: object, offset: int) -> None:
+    kept = KeptFork(state, offset)  # type: ignore[arg-type]
 
     assert decode_fork(encode_fork(kept), LIMITS) == kept
 
@@ -33,7 +33,7 @@ def test_a_kept_fork_comes_back_as_it_was(state: object, offset: int, quiet: int
 @given(fork_states())
 def test_orders_are_kept(state: object) -> None:
     """Which head waited longest is told by time, and by the order among equals."""
-    kept = KeptFork(state, 0, 0)  # type: ignore[arg-type]
+    kept = KeptFork(state, 0)  # type: ignore[arg-type]
     back = decode_fork(encode_fork(kept), LIMITS)
 
     assert kept.state is not None
@@ -54,7 +54,7 @@ def test_a_block_costs_little_more_than_its_hash() -> None:
     chain = [BlockRef(n, n.to_bytes(32)) for n in range(1, 1001)]
     state = from_blocks(1, BlockRef(0, bytes(32)), chain)
 
-    assert len(encode_fork(KeptFork(state, 0, 0))) < 1001 * 32 + 64
+    assert len(encode_fork(KeptFork(state, 0))) < 1001 * 32 + 64
 
 
 def test_a_halted_state_is_not_stored() -> None:
@@ -90,7 +90,7 @@ def test_truncated_bytes_are_refused(keep: int) -> None:
 
 
 def test_another_version_is_refused_by_its_number() -> None:
-    newer = msgspec.msgpack.encode([2, 0, 0, None])
+    newer = msgspec.msgpack.encode([3, 0, None])
 
-    with pytest.raises(ForkStateUnreadable, match="version is 2"):
+    with pytest.raises(ForkStateUnreadable, match="version is 3"):
         decode_fork(newer, LIMITS)

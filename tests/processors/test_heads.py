@@ -19,9 +19,9 @@ LIMITS = ForkLimits()
 
 def test_a_chain_begins_with_its_first_finalized_block() -> None:
     first = block(10)
-    before = hear(NOTHING, 0, head(first, block(9)), LIMITS, 0)
-    safe = hear(before.kept, 1, final(first, "safe"), LIMITS, 0)
-    begun = hear(safe.kept, 2, final(first), LIMITS, 0)
+    before = hear(NOTHING, 0, head(first, block(9)), LIMITS)
+    safe = hear(before.kept, 1, final(first, "safe"), LIMITS)
+    begun = hear(safe.kept, 2, final(first), LIMITS)
 
     assert (before.kept.state, before.events, before.kept.offset) == (None, (), 0)
     assert (safe.kept.state, safe.begun) == (None, False)
@@ -30,27 +30,19 @@ def test_a_chain_begins_with_its_first_finalized_block() -> None:
     assert begun.kept.state.head == first
 
 
-def test_a_state_that_begins_in_the_past_knows_until_when_it_is_of_the_past() -> None:
-    begun = hear(NOTHING, 3, final(block(10)), LIMITS, 50)
-    after = hear(begun.kept, 4, head(block(11), block(10)), LIMITS, 99)
-
-    assert begun.kept.quiet_until == 50
-    assert after.kept.quiet_until == 50, "it is told where it begins, not later"
-
-
 def test_what_is_known_is_skipped() -> None:
     """A node that seems to go back is a reorg; a message read twice is not."""
     a, b, c = block(10), block(11), block(12)
     told: list[Message] = [final(a), head(b, a), head(c, b)]
     kept = NOTHING
     for offset, one in enumerate(told):
-        kept = hear(kept, offset, one, LIMITS, 0).kept
-    again = hear(kept, 1, told[1], LIMITS, 0)
+        kept = hear(kept, offset, one, LIMITS).kept
+    again = hear(kept, 1, told[1], LIMITS)
 
     assert again.kept is kept
     assert not again.events
 
-    assert hear(kept, 3, told[1], LIMITS, 0).updates[0].removed == (c,), "told again by the node"
+    assert hear(kept, 3, told[1], LIMITS).updates[0].removed == (c,), "told again by the node"
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -63,7 +55,7 @@ def test_crashes_between_writing_and_acknowledging_change_nothing(seed: int) -> 
     told = random_heads(rng, 60)
     straight = NOTHING
     for offset, one in enumerate(told):
-        straight = hear(straight, offset, one, LIMITS, 0).kept
+        straight = hear(straight, offset, one, LIMITS).kept
 
     written, committed, view = encode_fork(NOTHING), 0, ForkView()
     heights: list[int] = []
@@ -73,7 +65,7 @@ def test_crashes_between_writing_and_acknowledging_change_nothing(seed: int) -> 
             view.apply(snapshot(kept.state, 0))
             heights.append(kept.offset)
         for offset in range(committed, len(told)):
-            heard = hear(kept, offset, told[offset], LIMITS, 0)
+            heard = hear(kept, offset, told[offset], LIMITS)
             kept = heard.kept
             written = encode_fork(kept)
             if rng.random() < 0.1:

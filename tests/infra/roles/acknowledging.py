@@ -121,7 +121,7 @@ class Followers:
     def _hear(self, envelope: Envelope, schema: str) -> None:
         decode = decode_head_observed if schema == "HeadObserved" else decode_finality_advanced
         self._offset += 1
-        heard = hear(self.kept, self._offset, decode(envelope.value), ForkLimits(), 0)
+        heard = hear(self.kept, self._offset, decode(envelope.value), ForkLimits())
         self.kept = heard.kept
         if heard.begun and self.kept.state is not None:
             self.canon.apply_fork(snapshot(self.kept.state, 0), 0)

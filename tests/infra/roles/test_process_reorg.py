@@ -14,7 +14,7 @@ from infra.kafka.admin import connect, topic_config
 from infra.settings_cluster import KafkaSettings
 from ingest.publish import finality_envelope, head_envelope
 from processors.fork import ForkLimits, ForkState, Halt
-from processors.fork_codec import KeptFork
+from processors.fork_codec import KeptFork, decode_fork, encode_fork
 from processors.heads import NOTHING, hear
 from schemas.codec import decode_dead_letter, decode_fork_update
 from schemas.segments import Envelope, FinalityAdvanced
@@ -38,7 +38,7 @@ def straight(told: Sequence[Message]) -> ForkState:
     """The state after every message once."""
     kept: KeptFork = NOTHING
     for offset, one in enumerate(told):
-        heard = hear(kept, offset, one, ForkLimits(), 0)
+        heard = hear(kept, offset, one, ForkLimits())
         assert not any(isinstance(event, Halt) for event in heard.events)
         kept = heard.kept
     assert kept.state is not None
@@ -95,6 +95,65 @@ def test_a_killed_agent_goes_on_from_its_changelog(kafka: KafkaSettings, seed: i
             assert one.code == 0, said
 
     assert assert_follows(kafka, repeated) >= 5, "each life begins with a snapshot"
+
+
+def stored(kafka: KafkaSettings) -> KeptFork:
+    """The last state in the changelog."""
+    return decode_fork(read_topic(kafka, FORK_STATE)[-1].value, ForkLimits())
+
+
+@pytest.mark.parametrize("seed", [7])
+def test_a_worker_that_stood_still_loses_no_head(kafka: KafkaSettings, seed: int) -> None:
+    """It loses its partition while heads go on, wakes in the middle of its work, and takes over."""
+    print(f"seed {seed}")
+    told = random_heads(random.Random(seed), 900)
+    reorg = ("--agents", "reorg")
+    with worker(kafka, "head", *reorg, instance=None) as first:
+        send(kafka, envelopes(told[:100]))
+        until(lambda: drained(kafka, "head", HEADS), "the first heads", first)
+        with worker(kafka, "head", *reorg, instance=None) as second:
+            until(lambda: second.ready, "its place in the group", first, second)
+            before = count(kafka, FORK_STATE)
+            send(kafka, envelopes(told[100:300]))
+            until(lambda: count(kafka, FORK_STATE) > before, "a state", first, second)
+            members = [one for one in (first, second) if "fork_states_read" in one.said]
+            owner = members[-1]
+            other = second if owner is first else first
+            owner.process.send_signal(signal.SIGSTOP)
+            send(kafka, envelopes(told[300:600]))
+            until(lambda: drained(kafka, "head", HEADS), "another to take over", other)
+            owner.process.send_signal(signal.SIGCONT)
+            send(kafka, envelopes(told[600:750]))
+            other.kill()
+            send(kafka, envelopes(told[750:]))
+            with worker(kafka, "head", *reorg, instance=None) as third:
+                until(lambda: drained(kafka, "head", HEADS), "the last head", third)
+                third.stop()
+                owner.stop()
+
+    kept = stored(kafka)
+    assert kept.state == straight(told)
+    assert kept.offset == len(told) - 1
+
+
+def test_a_state_older_than_what_is_committed_hears_the_rest(kafka: KafkaSettings) -> None:
+    """A worker that had lost the partition wrote its state last; it is killed after that."""
+    told = random_heads(random.Random(12), 300)
+    send(kafka, envelopes(told[:200]))
+    with worker(kafka, "head", "--agents", "reorg", instance=None) as one:
+        until(lambda: drained(kafka, "head", HEADS), "the last head", one)
+        one.stop()
+    older: KeptFork = NOTHING
+    for offset, message in enumerate(told[:80]):
+        older = hear(older, offset, message, ForkLimits()).kept
+    send(kafka, [Envelope(FORK_STATE, b"1", encode_fork(older))])
+    send(kafka, envelopes(told[200:]))
+
+    with worker(kafka, "head", "--agents", "reorg", instance=None) as one:
+        until(lambda: drained(kafka, "head", HEADS), "the last head", one)
+        one.stop()
+    assert stored(kafka).state == straight(told)
+    assert_follows(kafka, told)
 
 
 def test_foreign_messages_among_heads_are_refused(kafka: KafkaSettings) -> None:

@@ -15,12 +15,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from infra.kafka.admin import connect
 from infra.kafka.clients import consumer_config
 from infra.kafka.producer import EnvelopeProducer
 from infra.queues import ByteQueue
+from infra.roles.process_offsets import COORDINATOR_COMES
 from infra.settings_cluster import KafkaSettings
 from infra.stages import Counts, decode_apply
 from ingest.backfill import receipts_source
@@ -212,7 +213,18 @@ def committed(kafka: KafkaSettings, lane: Lane, topic: str) -> dict[int, int]:
     partitions = topics_by_name()[topic].partitions(kafka.partitions)
     asked = [TopicPartition(name, one) for one in range(partitions)]
     consumer = asker(kafka.bootstrap[0], f"{kafka.topic_prefix}process.{lane}")
-    return {one.partition: one.offset for one in consumer.committed(asked, 20)}
+    found: list[TopicPartition] = []
+
+    def answered() -> bool:
+        try:
+            found[:] = consumer.committed(asked, 20)
+        except KafkaException as raised:
+            if raised.args[0].code() not in COORDINATOR_COMES:
+                raise
+        return bool(found)
+
+    until(answered, "the group's coordinator")
+    return {one.partition: one.offset for one in found}
 
 
 def drained(kafka: KafkaSettings, lane: Lane, topic: str) -> bool:
