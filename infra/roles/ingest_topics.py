@@ -146,17 +146,19 @@ def newest_checkpoints(
 ) -> list[IngestCheckpoint]:
     """The checkpoints of a chain's content, oldest first: all of them count together.
 
-    Raises
-    ------
-    UnknownMessage
-        If one is of a newer Headrace.
+    One that cannot be read is left out: what it covers is ingested again at worst, and the next
+    checkpoint takes its place under the key.
     """
     key = checkpoint_key(chain_id, content_version)
-    return [
-        decode_ingest_checkpoint(message.value)
-        for message in messages
-        if message.key == key and message.value
-    ]
+    found: list[IngestCheckpoint] = []
+    for message in messages:
+        if message.key != key or not message.value:
+            continue
+        try:
+            found.append(decode_ingest_checkpoint(message.value))
+        except UnknownMessage as error:
+            log.warning("checkpoint_unread", offset=message.offset, code=error.code)
+    return found
 
 
 def told_as_final(tail: TopicTail, chain_id: int) -> BlockRef | None:

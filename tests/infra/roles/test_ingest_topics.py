@@ -1,12 +1,13 @@
-"""What the reorg agent said last, whatever else lies in its topic."""
+"""What the reorg agent and the ingesters said last, whatever else lies in their topics."""
 
 from __future__ import annotations
 
 from typing import cast
 
-from infra.roles.ingest_topics import Message, TopicTail, told_as_final
-from schemas.codec import encode_fork_update
-from schemas.segments import BlockRef, ForkUpdate
+from infra.roles.ingest_topics import Message, TopicTail, newest_checkpoints, told_as_final
+from ingest.checkpoint import checkpoint_key
+from schemas.codec import encode_fork_update, encode_ingest_checkpoint
+from schemas.segments import BlockRef, ForkUpdate, IngestCheckpoint
 
 FINAL, HEAD = BlockRef(7, b"\7" * 32), BlockRef(9, b"\11" * 32)
 UPDATE = ForkUpdate(
@@ -43,3 +44,17 @@ def test_the_last_word_on_our_chain_counts() -> None:
 def test_a_message_that_is_none_of_ours_keeps_no_ingester_from_starting() -> None:
     assert told((b"1", b"damaged")) is None
     assert told((b"1", encode_fork_update(UPDATE)), (b"1", b"damaged"), (b"1", b"")) == FINAL
+
+
+def test_a_checkpoint_that_cannot_be_read_keeps_no_ingester_from_starting() -> None:
+    good = IngestCheckpoint(1, "v1", (), FINAL, 9, 3, "one", 0)
+    ours, value = checkpoint_key(1, "v1"), encode_ingest_checkpoint(good)
+    messages = [
+        Message(0, ours, b"damaged"),
+        Message(1, ours, value[: len(value) // 2]),
+        Message(2, checkpoint_key(2, "v1"), b"of another chain"),
+        Message(3, ours, value),
+        Message(4, ours, b""),
+    ]
+    assert newest_checkpoints(messages, 1, "v1") == [good]
+    assert newest_checkpoints(messages[:3], 1, "v1") == []
