@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from processors.fork import ForkState, Halt
 from processors.reorg import snapshot
@@ -51,7 +52,12 @@ def derived_envelope(derived: Derived, key: bytes, again: str | None) -> Envelop
     return replace(envelope, key=key, headers=headers)
 
 
-def dead_letter_envelope(letter: DeadLetter, headers: Iterable[tuple[str, bytes]]) -> Envelope:
+def header_texts(headers: Any) -> list[tuple[str, str]]:
+    """Headers as a message has them, as text; a foreign one may hold no text, or nothing."""
+    return [(name, (value or b"").decode(errors="replace")) for name, value in headers or ()]
+
+
+def dead_letter_envelope(letter: DeadLetter, headers: Iterable[tuple[str, str]]) -> Envelope:
     """The message of a dead letter.
 
     Parameters
@@ -61,7 +67,7 @@ def dead_letter_envelope(letter: DeadLetter, headers: Iterable[tuple[str, bytes]
     headers
         Of what was refused: they are kept, for another drive.
     """
-    kept = {f"{LETTER_SOURCE}{name}": text.decode(errors="replace") for name, text in headers}
+    kept = {f"{LETTER_SOURCE}{name}": text for name, text in headers}
     value = encode_dead_letter(letter)
     return Envelope(DEAD_LETTERS, letter.key, value, {"schema": "DeadLetter", **kept})
 

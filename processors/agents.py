@@ -29,6 +29,7 @@ from processors.agent_messages import (
     derived_envelope,
     fork_envelope,
     halted,
+    header_texts,
     read_observed,
     snapshot_envelope,
 )
@@ -169,8 +170,8 @@ class SegmentAgent:
 
     async def _forward(self, waiting: Waiting, derived: Derived) -> None:
         message, name = waiting.event.message, derived.name
-        headers: Any = message.headers or ()
-        again = next((value.decode() for header, value in headers if header == AGAIN), None)
+        texts = header_texts(message.headers)
+        again = next((text for header, text in texts if header == AGAIN), None)
 
         def delivered(*_: object) -> None:
             blocks = name.to_block - name.from_block + 1
@@ -200,12 +201,14 @@ async def refuse(
         value=message.value or b"",
         observed_at_ms=int(time.time() * 1000),
     )
-    headers: Any = message.headers or ()
-    await outputs.put(
-        dead_letter_envelope(letter, headers),
-        partition=message.partition,
-        on_delivered=lambda *_: acks.end(waiting),
-    )
+    texts, partition = header_texts(message.headers), message.partition
+    try:
+        await outputs.deliver(dead_letter_envelope(letter, texts), partition=partition)
+    except MessageTooLarge:
+        # With the reason around it, it is larger than it was: the reason alone must do.
+        empty = dead_letter_envelope(replace(letter, value=b""), texts)
+        await outputs.deliver(empty, partition=partition)
+    acks.end(waiting)
 
 
 class ReorgAgent:

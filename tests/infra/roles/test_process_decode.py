@@ -8,12 +8,14 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+from confluent_kafka import Producer
 
+from infra.kafka.clients import producer_config
 from infra.kafka.producer import EnvelopeProducer
 from infra.settings_cluster import KafkaSettings
 from schemas.codec import UnknownMessage, decode_dead_letter, encode_head_observed
 from schemas.segments import AGAIN, Envelope, HeadObserved
-from schemas.topics import partition_of
+from schemas.topics import partition_of, topic_name
 from sinks.dead_letters import dead_letter
 from tests.infra.roles.kafka_reader import read_topic
 from tests.infra.roles.workers import (
@@ -96,6 +98,30 @@ def test_poison_goes_to_dead_letters_and_the_rest_is_derived(kafka: KafkaSetting
         same = dead_letter(source, letter.partition, letter.offset, error, "decode", 0)
         assert (envelope.key, envelope.headers) == (same.key, same.headers), "one form of letters"
     assert "HR-3901" in said
+    assert drained(kafka, "history", RAW)
+
+
+def test_poison_that_leaves_its_letter_no_room_and_headers_that_are_no_text(
+    kafka: KafkaSettings,
+) -> None:
+    """A letter that would be too large keeps the reason alone; no header ends the worker."""
+    raw = raw_logs()[0]
+    partition = partition_of(raw.key, kafka.partitions)
+    name = topic_name(kafka.topic_prefix, RAW)
+    producer = Producer(producer_config(kafka))
+    large = random.Random(6).randbytes(kafka.message_bytes_max - 100)
+    strange = [(AGAIN, b"\xff"), ("nothing", None)]
+    for value in (large, b"foreign", raw.value):
+        producer.produce(name, value, raw.key, partition=partition, headers=strange)
+    assert producer.flush(30) == 0
+    with worker(kafka, "history", "--agents", "decode") as one:
+        until(lambda: count(kafka, EVENTS) >= 1, "events", one)
+        said = one.stop()
+    assert one.code == 0, said
+
+    letters = [decode_dead_letter(found.value) for found in read_topic(kafka, "dead_letters")]
+    assert [letter.value for letter in letters] == [b"", b"foreign"]
+    assert {letter.reason_code for letter in letters} == {"HR-3901"}
     assert drained(kafka, "history", RAW)
 
 
