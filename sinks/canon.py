@@ -42,6 +42,8 @@ class Canon(Durable):
         All rewinds.
     settings
         Bounds.
+    seq
+        The last one that was written, or tried, under the claim.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Canon(Durable):
         shown: CanonRow | None = None,
         rewinds: Iterable[Rewound] = (),
         settings: CanonSettings | None = None,
+        seq: int = -1,
     ) -> None:
         self.generation, self.shown = generation, shown
         self.settings = settings or CanonSettings()
@@ -68,7 +71,7 @@ class Canon(Durable):
         )
         self._want_floor = min(floor, self.floor)
         self._replaced = Replaced()
-        self._seq = -1
+        self.seq = seq
 
     def restore(self, rows: Sequence[LedgerRow]) -> None:
         """Take up the newest canon row with the ledger rows of its open partitions.
@@ -131,8 +134,8 @@ class Canon(Durable):
             return None
         reorg = self._reorg(row)
         replaced.clear()
-        self._seq += 1
-        self.shown = row = replace(row, seq=self._seq)
+        self.seq += 1
+        self.shown = row = replace(row, seq=self.seq)
         if row.finalized is not None and row.finalized.number > self.final_number:
             self._final = row.finalized
         return Change(row, reorg)
@@ -141,8 +144,8 @@ class Canon(Durable):
         """The newest row again under our generation, which fences off older publishers."""
         if self.shown is None:
             return None
-        self._seq += 1
-        self.shown = replace(self.shown, generation=self.generation, seq=self._seq)
+        self.seq += 1
+        self.shown = replace(self.shown, generation=self.generation, seq=self.seq)
         return self.shown
 
     def seal_candidates(self) -> list[int]:
@@ -219,7 +222,7 @@ class Canon(Durable):
             safe = head
         return CanonRow(
             self.generation,
-            self._seq,
+            self.seq,
             self.floor,
             head,
             safe,

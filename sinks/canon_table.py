@@ -21,8 +21,17 @@ REORG_COLUMNS = (
 REWIND_COLUMNS = ("generation", "seq", "at", "from_head", "to_block", "reason")
 
 
-def read_canon(connection: Connection, database: str) -> CanonRow | None:
+def read_canon(
+    connection: Connection, database: str, *, below: int | None = None
+) -> CanonRow | None:
     """The newest canon row; None where nothing is visible yet.
+
+    Parameters
+    ----------
+    connection, database
+        Where it stands.
+    below
+        Takes rows of lower generations alone.
 
     Raises
     ------
@@ -31,6 +40,7 @@ def read_canon(connection: Connection, database: str) -> CanonRow | None:
     """
     found = connection.execute(
         f"SELECT {', '.join(COLUMNS)} FROM {database}.canon "
+        f"{'' if below is None else f'WHERE generation < {below} '}"
         "ORDER BY generation DESC, seq DESC LIMIT 1",
         as_bytes=True,
     )
@@ -116,16 +126,32 @@ def has_reorg(connection: Connection, database: str, row: CanonRow) -> bool:
     return bool(found[0][0])
 
 
-def forget_untold(connection: Connection, database: str, shown: CanonRow | None) -> None:
-    """Delete reorgs whose canon row was never written: their publisher was cut short in between.
+def forget_untold(
+    connection: Connection, database: str, shown: tuple[int, int], generation: int
+) -> None:
+    """Delete reorgs of older publishers whose canon row was never visible.
+
+    Their publisher was cut short before the canon row, or wrote both behind the fence.
+
+    Parameters
+    ----------
+    connection, database
+        Where they stand.
+    shown
+        (generation, seq) of the newest row of older publishers that counts.
+    generation
+        Ours.
 
     Raises
     ------
     HeadraceError
         One of HR-40xx.
     """
-    key = {"generation": shown.generation if shown else 0, "seq": shown.seq if shown else 0}
-    where = "(generation, seq) > (%(generation)s, %(seq)s)"
+    key = {"old": shown[0], "seq": shown[1], "generation": generation}
+    where = (
+        "generation >= %(old)s AND generation < %(generation)s "
+        "AND (generation, seq) > (%(old)s, %(seq)s)"
+    )
     if connection.execute(f"SELECT count() FROM {database}.reorgs WHERE {where}", key) != [(0,)]:
         connection.execute(f"DELETE FROM {database}.reorgs WHERE {where}", key)
 

@@ -1,8 +1,8 @@
 """Ledger rows and ForkUpdates in, rows of the table `canon` out: the shell around ``sinks.canon``.
 
 One publisher writes a chain's canon. It claims a generation, reads what its predecessors left,
-and repeats their newest row under its own generation: whatever a stale publisher still writes
-sorts lower and is never seen. Rows are coalesced under load and written at once when idle.
+and repeats their newest row under its own generation (``sinks.fence``): whatever a stale one still
+writes sorts lower and is never seen. Rows are coalesced under load and written at once when idle.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TypeVar
 
 from schemas.chains import ChainFacts
@@ -18,7 +19,6 @@ from schemas.errors import Transient
 from schemas.errors_canon import (
     CoreLoadMissing,
     HeightNotReached,
-    RewindUnfinished,
     StalePublisher,
 )
 from schemas.segments import ForkUpdate
@@ -30,13 +30,11 @@ from sinks.canon_table import (
     forget_untold,
     has_reorg,
     newest_generation,
-    read_canon,
-    read_rewinds,
 )
 from sinks.connection import Connection
+from sinks.fence import fence_off, take_up
 from sinks.fork_gap import read_ancestors
 from sinks.ledger import LedgerRow, read_ledger, recent_loads
-from sinks.manifests import open_ledger
 
 SEEN_MAX = 100_000
 """Loads that are remembered as heard of; older ones are known to the canon, or refused."""
@@ -101,6 +99,9 @@ class Publisher:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._inbox: list[Sequence[LedgerRow] | ForkUpdate] = []
+        self._claiming: int | None = None
+        self._superseded: StalePublisher | None = None
+        self._repeated, self._tried = (0, 0), -1
         self._shown: CanonRow | None = None
         self._unwritten: Change | None = None
         self._asked: dict[tuple[str, int], int] = {}
@@ -116,6 +117,7 @@ class Publisher:
         ----------
         generation
             The claim; None takes the next free one, which the data directory's lock makes ours.
+            A claim that failed before it was through may be made again.
 
         Returns
         -------
@@ -135,35 +137,27 @@ class Publisher:
         """
         with self._lock:
             newest = newest_generation(self._connection, self.database)
+            own = generation is not None and generation == self._claiming
             self.generation = newest + 1 if generation is None else generation
-            if self.generation <= newest:
+            if self.generation < newest or (self.generation == newest and not own):
                 raise StalePublisher(claimed=newest, database=self.database, ours=self.generation)
-            shown = read_canon(self._connection, self.database)
-            forget_untold(self._connection, self.database, shown)
-            rewinds = read_rewinds(self._connection, self.database)
-            if rewinds and (shown is None or shown.generation < rewinds[-1].generation):
-                raise RewindUnfinished(to_block=rewinds[-1].to_block, database=self.database)
-            self._unwritten = None
-            canon = self._canon = Canon(
-                self.facts,
-                self._streams,
-                self._floor,
+            self._unwritten, self._claiming = None, self.generation
+            if not own:
+                self._tried = -1
+            facts, core, bounds = self.facts, self._streams, self.settings.canon
+            canon, self._repeated = fence_off(
+                self._connection,
+                self.database,
                 self.generation,
-                shown=shown,
-                rewinds=rewinds,
-                settings=self.settings.canon,
+                self._tried,
+                partial(Canon, facts, core, self._floor, self.generation, settings=bounds),
+                lambda fence: self._append(Change(fence, None)),
             )
-            sealed = shown.sealed if shown else ()
-            rows = open_ledger(self._connection, self.database, self.facts, sealed)
+            rows = take_up(self._connection, self.database, canon)
             self._seen.update(dict.fromkeys(row.load_id for row in rows))
             self._polled_to = max((r.inserted_at for r in rows if r.inserted_at), default=None)
-            if shown is None:
-                canon.add(rows)
-            else:
-                canon.restore(rows)
-            fence = canon.claim()
-            if fence is not None:
-                self._append(Change(fence, None))
+            self._canon = canon
+            self._claiming = None
             self._publish(force=True)
         return self.generation
 
@@ -207,7 +201,13 @@ class Publisher:
         """
         newest = int(self._connection.value(f"SELECT max(generation) FROM {self.database}.canon"))
         if newest > self.generation:
-            raise StalePublisher(claimed=newest, database=self.database, ours=self.generation)
+            raise self.supersede(newest)
+
+    def supersede(self, claimed: int) -> StalePublisher:
+        """Write nothing any more: a later claim is known. The error to end with."""
+        names = {"claimed": claimed, "database": self.database, "ours": self.generation}
+        self._superseded = StalePublisher(**names)
+        return self._superseded
 
     def visible(self) -> CanonRow | None:
         """The newest canon row that was written."""
@@ -241,7 +241,7 @@ class Publisher:
         self._thread.start()
 
     def stop(self, seconds: float | None = None) -> bool:
-        """Write what is due, and end; False when that takes longer than `seconds`."""
+        """Write what is due, if not superseded, and end; False when it takes over `seconds`."""
         self._stopping.set()
         self._wake.set()
         if self._thread is not None:
@@ -332,6 +332,7 @@ class Publisher:
     def _check(self, canon: Canon) -> None:
         """Look for a later claim and for segments that do not come."""
         self.check_claim()
+        forget_untold(self._connection, self.database, self._repeated, self.generation)
         gap = canon.fork_gap()
         if gap is not None:
             canon.close_fork_gap(read_ancestors(self._connection, self.database, *gap))
@@ -346,6 +347,8 @@ class Publisher:
 
     def _publish(self, *, force: bool) -> float:
         """Write the canon row that is due; the seconds until one may be."""
+        if self._superseded is not None:
+            raise self._superseded
         canon, now = self._canon, self._clock()
         assert canon is not None
         wait = self._written_at + self.settings.coalesce_seconds - now
@@ -366,7 +369,7 @@ class Publisher:
 
         The state machine has moved on: a row that fails is kept, and comes before the next one.
         """
-        self._unwritten = change
+        self._unwritten, self._tried = change, change.row.seq
         until = time.monotonic() + self.settings.retry_seconds
         pause = 0.05
         while True:

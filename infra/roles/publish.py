@@ -31,7 +31,6 @@ from infra.settings import Settings
 from infra.storage import Storage
 from schemas.codec import UnknownMessage, decode_publisher_claim, encode_publisher_claim
 from schemas.errors import Transient
-from schemas.errors_canon import StalePublisher
 from schemas.errors_roles import ClaimTooOld, FloorUnknown
 from schemas.segments import Envelope, ForkUpdate, PublisherClaim
 from schemas.topics import CLAIMS
@@ -262,9 +261,7 @@ class PublishRole:
             self._take_word(claims, read)
         newer = claims.superseded_by(publisher.generation)
         if newer is not None:
-            raise StalePublisher(
-                claimed=newer.generation, database=storage.database, ours=publisher.generation
-            )
+            raise publisher.supersede(newer.generation)
         row = publisher.visible()
         for wanted in requests.take(row.head.number if row is not None else -1):
             log.warning("segment_wanted", reason=wanted.headers.get("reason", ""))

@@ -7,6 +7,7 @@ from typing import cast
 import pytest
 
 import sinks.publisher as shell
+from schemas.errors_canon import StalePublisher
 from schemas.errors_sinks import ClickHouseUnreachable
 from schemas.segments import ForkUpdate, Lane
 from sinks.canon import Canon
@@ -25,6 +26,9 @@ class Fake:
         self.now = 1_700_000_000.0
         monkeypatch.setattr(shell, "append_canon", self.append)
 
+    def value(self, _sql: str) -> int:
+        return 2
+
     def append(self, _connection: object, _database: str, row: CanonRow, _at: object) -> None:
         if self.fails:
             raise ClickHouseUnreachable(address="here", detail="gone")
@@ -32,7 +36,7 @@ class Fake:
 
     def publisher(self) -> Publisher:
         publisher = Publisher(
-            cast("Connection", None),
+            cast("Connection", self),
             "db",
             FACTS,
             VERSIONS,
@@ -75,6 +79,23 @@ def test_clock_that_goes_back_does_not_hold_up_the_head(monkeypatch: pytest.Monk
     write(publisher, 20, 5, 5)
     publisher.run_once()
     assert [row.head for row in fake.rows] == [ref(4), ref(5)]
+
+
+def test_whoever_has_seen_a_later_claim_writes_nothing_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake = Fake(monkeypatch)
+    publisher = fake.publisher()
+    publisher.generation = 1
+    write(publisher, 10, 0, 4)
+    with pytest.raises(StalePublisher):
+        publisher.check_claim()
+    publisher.start()
+    publisher.stop()
+    with pytest.raises(StalePublisher):
+        publisher.change(lambda canon: canon.lower_floor(0))
+    assert isinstance(publisher.failure, StalePublisher)
+    assert fake.rows == []
 
 
 def test_load_that_reaches_above_a_rewind_counts_for_none_of_its_segments() -> None:
