@@ -118,7 +118,7 @@ def test_a_cluster_has_replicated_tables_on_it() -> None:
     for migration in migrate.load_migrations():
         for statement in migration.statements(CLUSTER.substitutions("ethereum")):
             assert " ON CLUSTER main" in statement
-            assert "ReplicatedMergeTree" in statement
+            assert "ReplicatedMergeTree" in statement or not statement.startswith("CREATE TABLE")
             assert "$" not in statement
     spread = ddl.create_distributed("ethereum", LOGS, SEALED, CLUSTER)
     assert "Distributed(main, ethereum, logs_sealed," in spread
