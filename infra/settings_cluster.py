@@ -149,6 +149,14 @@ class KafkaSettings(Section):
         """Whether what travels to the brokers is encrypted."""
         return self.security_protocol.endswith("SSL")
 
+    def member(self, group: str) -> str | None:
+        """The static member that this worker is in a group; None where it has no stable name.
+
+        The brokers give a member that comes back its old partitions, without asking anybody: with
+        another number of partitions it is another member, so that added ones are shared out.
+        """
+        return None if self.instance is None else f"{group}.{self.instance}.{self.partitions}"
+
     @property
     def sasl(self) -> bool:
         """Whether we log in with a password."""

@@ -18,6 +18,9 @@ IN_FLIGHT_BYTES_MAX = 64 * 1024 * 1024
 """What a producer holds that no broker has acknowledged."""
 SOCKET_TIMEOUT_MS, RECONNECT_MS_MAX = 10_000, 1_000
 
+METADATA_SECONDS_MAX = 10
+"""How long partitions that were added to a topic may stay unread."""
+
 Config = dict[str, Any]
 
 
@@ -104,13 +107,15 @@ def consumer_config(
         "max.poll.interval.ms": int(
             1000 * max(kafka.poll_interval_seconds_max, kafka.session_timeout_seconds)
         ),
+        # Partitions that are added while it runs are found so.
+        "topic.metadata.refresh.interval.ms": METADATA_SECONDS_MAX * 1000,
         "message.max.bytes": wire_bytes_max(kafka),
         "fetch.max.bytes": max(PREFETCH_BYTES_MAX, wire_bytes_max(kafka)),
         "receive.message.max.bytes": max(PREFETCH_BYTES_MAX, wire_bytes_max(kafka)) + 1024**2,
         "queued.max.messages.kbytes": PREFETCH_BYTES_MAX // 1024,
     }
-    if kafka.instance is not None:
-        config["group.instance.id"] = f"{group}.{kafka.instance}"
+    if (member := kafka.member(group)) is not None:
+        config["group.instance.id"] = member
     return config
 
 

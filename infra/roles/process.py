@@ -22,7 +22,7 @@ from faust import App
 
 from infra.contracts import declare_contracts
 from infra.kafka.admin import check_topics, connect
-from infra.kafka.clients import wire_bytes_max
+from infra.kafka.clients import METADATA_SECONDS_MAX, wire_bytes_max
 from infra.kafka.faust_broker import faust_brokers, faust_credentials
 from infra.kafka.producer import EnvelopeProducer
 from infra.roles.process_logs import quiet_logs
@@ -120,7 +120,6 @@ def make_plan(
 def faust_conf(kafka: KafkaSettings, group: str, datadir: Path) -> dict[str, Any]:
     """The options of `faust.App` that settings and measurements decide."""
     session = kafka.session_timeout_seconds
-    instance = None if kafka.instance is None else f"{group}.{kafka.instance}"
     return {
         "broker": faust_brokers(kafka),
         "broker_credentials": faust_credentials(kafka),
@@ -131,7 +130,8 @@ def faust_conf(kafka: KafkaSettings, group: str, datadir: Path) -> dict[str, Any
         "broker_rebalance_timeout": kafka.poll_interval_seconds_max,
         "broker_max_poll_interval": max(kafka.poll_interval_seconds_max, session),
         "broker_commit_interval": COMMIT_SECONDS,
-        "consumer_group_instance_id": instance,
+        "consumer_group_instance_id": kafka.member(group),
+        "consumer_metadata_max_age_ms": METADATA_SECONDS_MAX * 1000,
         "consumer_max_fetch_size": min(FETCH_BYTES_MAX, wire_bytes_max(kafka)),
         "producer_max_request_size": wire_bytes_max(kafka),
         "stream_buffer_maxsize": BUFFER_MESSAGES,

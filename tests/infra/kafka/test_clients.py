@@ -123,7 +123,7 @@ def test_limits_reach_every_client() -> None:
     assert producer["queue.buffering.max.kbytes"] * 1024 >= wire
     assert producer["compression.type"] == "lz4"
     assert consumer["fetch.max.bytes"] >= wire
-    assert consumer["group.instance.id"] == "headrace.sink.head.sink-3"
+    assert consumer["group.instance.id"] == "headrace.sink.head.sink-3.4"
     assert consumer["enable.auto.commit"] is False
     Producer(producer | {"bootstrap.servers": ""})
     Consumer(consumer | {"bootstrap.servers": ""}).close()

@@ -71,7 +71,7 @@ def test_what_the_guarantees_rest_on_is_not_for_settings() -> None:
     conf = faust_conf(KafkaSettings(session_timeout_seconds=90, instance="w-1"), "g", Path("d"))
 
     assert not conf.keys() & SHAPE.keys()
-    assert conf["consumer_group_instance_id"] == "g.w-1"
+    assert conf["consumer_group_instance_id"] == "g.w-1.4"
     assert conf["broker_request_timeout"] > conf["broker_session_timeout"]
     assert SHAPE["processing_guarantee"] == "at_least_once"
     assert SHAPE["stream_wait_empty"] is True
