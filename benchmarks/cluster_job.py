@@ -62,11 +62,11 @@ def lag_by_partition(kafka: KafkaSettings, group: str, topic: str) -> dict[int, 
         consumer.close()
 
 
-def settings_for(folder: Path, url: str, blocks: int, partitions: int) -> Settings:
-    """What the roles are told."""
+def settings_for(folder: Path, url: str, partitions: int) -> Settings:
+    """What the roles are told; no last block, so that the ingester lives until it is measured."""
     config = folder / "headrace.toml"
     config.write_text(
-        f"chain = '{CHAIN}'\nrpc = ['{url}']\nfrom = 0\nto = {blocks}\nverify = 'receipts'\n"
+        f"chain = '{CHAIN}'\nrpc = ['{url}']\nfrom = 0\nverify = 'receipts'\n"
         f"[kafka]\npartitions = {partitions}\n"
     )
     return load_settings(config, {}, {})
@@ -120,7 +120,7 @@ def run(blocks: int, folder: Path, workers: int, partitions: int) -> dict[str, A
     with tempfile.TemporaryDirectory(prefix="headrace-cluster-job-") as scratch:
         place = Path(scratch)
         with serve_archive(folder, blocks) as served:
-            settings = settings_for(place, served.url, blocks, partitions)
+            settings = settings_for(place, served.url, partitions)
             directory = LocalDirectory(place / "cluster")
             # The job begins with the start of the ingester: all others are up before.
             others = [role for role in cluster_roles(workers) if role.name != "ingest"]
