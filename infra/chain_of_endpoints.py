@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import msgspec
@@ -9,10 +10,58 @@ import msgspec
 from infra.settings import Settings
 from ingest.endpoint import Endpoint
 from ingest.preflight import Preflight, preflight
-from ingest.providers import ProviderPool
+from ingest.providers import EndpointSpec, ProviderPool
 from schemas.chains import ChainFacts, load_chains
 from schemas.errors import HeadraceError
 from schemas.errors_infra import GridInvalid
+
+
+def endpoint_specs(settings: Settings) -> list[EndpointSpec]:
+    """The endpoints as a pool takes them, secrets included."""
+    return [
+        EndpointSpec(
+            endpoint.url.get_secret_value(),
+            endpoint.weight,
+            endpoint.websocket_url.get_secret_value() if endpoint.websocket_url else None,
+        )
+        for endpoint in settings.rpc
+    ]
+
+
+async def meet_chain(
+    settings: Settings, pool: ProviderPool, note: Callable[[str], None]
+) -> tuple[Settings, ChainFacts, Preflight]:
+    """The settings with the chain filled in, its facts, and what the endpoints said.
+
+    Parameters
+    ----------
+    settings
+        Of a role or a run.
+    pool
+        The endpoints; those that cannot serve are left out.
+    note
+        Told what the user should know: who is left out, and what is assumed.
+
+    Raises
+    ------
+    HeadraceError
+        No endpoint can serve.
+    """
+    settings, facts = await find_chain(settings, pool)
+    receipts = settings.source == "receipts"
+    said = await preflight(pool, facts, from_block=settings.from_block, receipts=receipts)
+    for name, error in said.excluded:
+        note(f"{name} is left out: {error.what_text}")
+    for warning in said.warnings:
+        note(f"{warning.what_text}: {warning.fix_text}")
+    tags = facts.finality
+    facts, said = await settle_finality(pool, facts, said)
+    if facts.finality != tags:
+        note(
+            "no endpoint says what is final: blocks count as final once they are "
+            f"{facts.finality_depth_blocks} below the head"
+        )
+    return settings, facts, said
 
 
 async def find_chain(settings: Settings, pool: ProviderPool) -> tuple[Settings, ChainFacts]:

@@ -18,7 +18,7 @@ import structlog
 import uvloop
 
 from infra.allocation import settle_allocation
-from infra.chain_of_endpoints import find_chain, settle_finality
+from infra.chain_of_endpoints import endpoint_specs, meet_chain
 from infra.clickhouse.server import EmbeddedServer
 from infra.contracts import declare_contracts
 from infra.display import Display
@@ -31,8 +31,8 @@ from infra.stage_set import StageSet
 from infra.stop_signal import StopSignal
 from infra.storage import Storage
 from ingest.endpoint import Endpoint
-from ingest.preflight import Preflight, preflight
-from ingest.providers import EndpointSpec, ProviderPool
+from ingest.preflight import Preflight
+from ingest.providers import ProviderPool
 from processors.abi import Layouts, build_layouts
 from schemas.chains import ChainFacts
 from schemas.errors_canon import ReorgBelowFinalized
@@ -83,31 +83,10 @@ async def _run(settings: Settings, display: Display, layouts: Layouts) -> int:
     task = asyncio.current_task()
     assert task is not None
     stop = StopSignal(task)
-    specs = [
-        EndpointSpec(
-            endpoint.url.get_secret_value(),
-            endpoint.weight,
-            endpoint.websocket_url.get_secret_value() if endpoint.websocket_url else None,
+    async with ProviderPool(endpoint_specs(settings), settings.limits.ingest) as pool:
+        settings, facts, said = await meet_chain(
+            settings, pool, lambda text: display.note(text, "yellow")
         )
-        for endpoint in settings.rpc
-    ]
-    async with ProviderPool(specs, settings.limits.ingest) as pool:
-        settings, facts = await find_chain(settings, pool)
-        said = await preflight(
-            pool, facts, from_block=settings.from_block, receipts=settings.source == "receipts"
-        )
-        for name, error in said.excluded:
-            display.note(f"{name} is left out: {error.what_text}", "yellow")
-        for warning in said.warnings:
-            display.note(f"{warning.what_text}: {warning.fix_text}", "yellow")
-        tags = facts.finality
-        facts, said = await settle_finality(pool, facts, said)
-        if facts.finality != tags:
-            display.note(
-                "no endpoint says what is final: blocks count as final once they are "
-                f"{facts.finality_depth_blocks} below the head",
-                "yellow",
-            )
         source = ChainSource(settings, facts, said.chain_id)
         with _server(settings, facts, said, display) as server:
             storage = await asyncio.to_thread(Storage, settings, server.endpoint(), source, layouts)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import uvloop
 
 from infra.attached import chain_of
-from infra.chain_of_endpoints import find_chain, settle_finality
+from infra.chain_of_endpoints import endpoint_specs, meet_chain
 from infra.clickhouse.server import EmbeddedServer
 from infra.contracts import declare_contracts
 from infra.display import Display
@@ -20,8 +20,7 @@ from infra.replay import Replay, Replayed, next_generation
 from infra.settings import Settings
 from infra.source import ChainSource
 from infra.storage import Storage
-from ingest.preflight import preflight
-from ingest.providers import EndpointSpec, ProviderPool
+from ingest.providers import ProviderPool
 from ingest.publish import Built
 from processors.abi import Layouts, build_layouts
 from processors.aggregate import aggregate_events
@@ -57,13 +56,10 @@ def replay_embedded(
 async def _replay(
     settings: Settings, layouts: Layouts, from_block: int, to_block: int, display: Display
 ) -> Replayed:
-    specs = [
-        EndpointSpec(endpoint.url.get_secret_value(), endpoint.weight) for endpoint in settings.rpc
-    ]
-    async with ProviderPool(specs, settings.limits.ingest) as pool:
-        settings, facts = await find_chain(settings, pool)
-        said = await preflight(pool, facts, receipts=settings.source == "receipts")
-        facts, said = await settle_finality(pool, facts, said)
+    async with ProviderPool(endpoint_specs(settings), settings.limits.ingest) as pool:
+        settings, facts, said = await meet_chain(
+            settings, pool, lambda text: display.note(text, "yellow")
+        )
         source = ChainSource(settings, facts, said.chain_id)
         loop = asyncio.get_running_loop()
 

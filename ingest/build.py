@@ -21,7 +21,7 @@ from ingest.tablecolumns import (
     repeat_identity,
     table_block,
 )
-from ingest.wire import Block, ReceiptFields, Transaction, Withdrawal
+from ingest.wire import AnyReceipt, Block, Transaction, Withdrawal
 from schemas.columns import Column, ColumnBlock, Ragged
 from schemas.errors_verify import FieldMissing, ReceiptsCountMismatch
 from schemas.segments import BlockSegment, SegmentName
@@ -109,7 +109,7 @@ def build_header_columns(blocks: Sequence[Block]) -> dict[str, Column]:
 
 def build_block_columns(
     blocks: Sequence[Block],
-    receipts: Sequence[Sequence[ReceiptFields]] | None = None,
+    receipts: Sequence[Sequence[AnyReceipt]] | None = None,
     header: dict[str, Column] | None = None,
 ) -> BlockColumns:
     """Build the columns of the tables ``blocks``, ``transactions`` and ``withdrawals``.
@@ -118,7 +118,7 @@ def build_block_columns(
     ----------
     blocks : sequence of Block
         The segment's blocks, in order.
-    receipts : sequence of sequences of ReceiptFields, optional
+    receipts : sequence of sequences of AnyReceipt, optional
         Each block's receipts, in the order of its transactions; without them the columns that
         receipts fill are null.
     header : dict, optional
@@ -139,7 +139,7 @@ def build_block_columns(
     """
     header = build_header_columns(blocks) if header is None else header
     body = [_full_transactions(block) for block in blocks]
-    aligned: list[ReceiptFields | None] | None = None
+    aligned: list[AnyReceipt | None] | None = None
     if receipts is not None:
         parts = zip(blocks, body, receipts, strict=True)
         aligned = list(chain.from_iterable(_align(*part) for part in parts))
@@ -182,15 +182,15 @@ def _full_transactions(block: Block) -> list[Transaction]:
 
 
 def _align(
-    block: Block, transactions: list[Transaction], receipts: Sequence[ReceiptFields]
-) -> list[ReceiptFields | None]:
+    block: Block, transactions: list[Transaction], receipts: Sequence[AnyReceipt]
+) -> list[AnyReceipt | None]:
     """Each transaction's receipt. Some chains give none for some (Ethermint's failed ones)."""
     place = block_rows([block], [1]).place
     if block.transactions is None or len(transactions) != len(block.transactions):
         raise FieldMissing(field="transactions", **place(0))
     if len(receipts) == len(transactions):
         return list(receipts)
-    aligned: list[ReceiptFields | None] = []
+    aligned: list[AnyReceipt | None] = []
     used = 0
     for transaction in transactions:
         own = used < len(receipts) and receipts[used].transaction_hash == transaction.hash

@@ -22,7 +22,7 @@ from ingest.tablecolumns import (
     table_block,
     values_by_field,
 )
-from ingest.wire import AccessTuple, Authorization, Block, ReceiptFields, Transaction
+from ingest.wire import AccessTuple, AnyReceipt, Authorization, Block, Transaction
 from schemas.columns import Column, ColumnBlock, Nullable, Ragged, Struct
 from schemas.kinds import parse_kind
 from schemas.tables import TRANSACTION_TABLE, empty_block
@@ -67,7 +67,7 @@ _AUTHORIZATION_FIELDS = ("chain_id", "address", "nonce", "y_parity", "r", "s")
 def build_transactions(
     blocks: Sequence[Block],
     body: list[list[Transaction]],
-    receipts: Sequence[ReceiptFields | None] | None,
+    receipts: Sequence[AnyReceipt | None] | None,
     header: dict[str, Column],
 ) -> ColumnBlock:
     """Build the columns of the table ``transactions``.
@@ -78,7 +78,7 @@ def build_transactions(
         The segment's blocks, only read to name one in an error.
     body : list of lists of Transaction
         Each block's transactions.
-    receipts : sequence of ReceiptFields or None, optional
+    receipts : sequence of AnyReceipt or None, optional
         One a transaction, None where a transaction has none.
     header : dict
         The blocks' identity columns, one row a block.
@@ -122,7 +122,7 @@ def build_transactions(
 
 
 def _receipt_columns(
-    count: int, receipts: Sequence[ReceiptFields | None] | None, rows: AnyRows
+    count: int, receipts: Sequence[AnyReceipt | None] | None, rows: AnyRows
 ) -> dict[str, Column]:
     names = (*_RECEIPT_FIELDS, "post_state_root", "log_count")
     if receipts is None:

@@ -52,10 +52,6 @@ class ReceiptFields(msgspec.Struct, gc=False, rename="camel"):
     deposit_receipt_version: str | None = None
     l1_fee: str | None = msgspec.field(default=None, name="l1Fee")
 
-    def count_logs(self) -> int:
-        """How many logs the receipt has."""
-        raise NotImplementedError
-
 
 class Receipt(ReceiptFields, gc=False, rename="camel", kw_only=True):
     """One transaction's receipt."""
@@ -78,6 +74,10 @@ class UnreadReceipt(ReceiptFields, gc=False, rename="camel", kw_only=True):
     def count_logs(self) -> int:
         """How many logs the receipt has."""
         return self.found
+
+
+AnyReceipt = Receipt | UnreadReceipt
+"""A receipt, however its logs are read."""
 
 
 class AccessTuple(msgspec.Struct, gc=False, rename="camel"):

@@ -89,8 +89,7 @@ def consumer_config(
     kafka
         The settings.
     group
-        Name of the consumer group, prefix included; a reader that assigns its partitions itself
-        never joins it.
+        Name of the consumer group, prefix included.
     reset
         Where to begin without a committed offset, or with one that is no longer kept.
     client_id
@@ -116,6 +115,14 @@ def consumer_config(
     }
     if (member := kafka.member(group)) is not None:
         config["group.instance.id"] = member
+    return config
+
+
+def reader_config(kafka: KafkaSettings, group: str, *, client_id: str = "headrace") -> Config:
+    """A consumer that joins no group: it assigns its partitions itself, or only asks."""
+    config = consumer_config(kafka, group, client_id=client_id)
+    # Not the member that this worker is: the brokers would take one for the other.
+    config.pop("group.instance.id", None)
     return config
 
 

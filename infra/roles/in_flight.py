@@ -12,7 +12,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from infra.kafka.clients import consumer_config
+from infra.kafka.clients import reader_config
 from infra.roles.sink import sink_group
 from infra.roles.topic_reader import TopicReader
 from infra.settings_cluster import KafkaSettings
@@ -138,8 +138,7 @@ class Brokers:
         part = TopicPartition(topic_name(self._kafka.topic_prefix, topic), partition)
         # Not by an admin client: librdkafka's crashes the process where the coordinator is not to
         # be had at once. A consumer that subscribes to nothing joins no group.
-        config = consumer_config(self._kafka, group, client_id="headrace-publish")
-        config.pop("group.instance.id", None)
+        config = reader_config(self._kafka, group, client_id="headrace-publish")
         consumer: Any = Consumer(config)
         try:
             (found,) = consumer.committed([part], timeout=ASK_SECONDS)

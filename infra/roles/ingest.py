@@ -21,7 +21,7 @@ from typing import Any
 import structlog
 import uvloop
 
-from infra.chain_of_endpoints import find_chain, settle_finality
+from infra.chain_of_endpoints import endpoint_specs, meet_chain
 from infra.display import Display
 from infra.kafka.admin import check_topics
 from infra.kafka.producer import EnvelopeProducer
@@ -37,8 +37,8 @@ from infra.settings_cluster import KafkaSettings
 from infra.source import ChainSource
 from ingest.acknowledged import AcknowledgedSink
 from ingest.checkpoint import Checkpoint, checkpoint_envelope
-from ingest.preflight import Preflight, preflight
-from ingest.providers import EndpointSpec, ProviderPool
+from ingest.preflight import Preflight
+from ingest.providers import ProviderPool
 from schemas.errors_infra import DrainTimedOut
 from schemas.segments import (
     CHECKPOINTS,
@@ -89,24 +89,10 @@ def instance_name(kafka: KafkaSettings) -> str:
 async def _work(role: RoleRun, settings: Settings, display: Display) -> None:
     stop = role.stop_event()
     role.health.expect("endpoints", "kafka")
-    specs = [
-        EndpointSpec(
-            endpoint.url.get_secret_value(),
-            endpoint.weight,
-            endpoint.websocket_url.get_secret_value() if endpoint.websocket_url else None,
+    async with ProviderPool(endpoint_specs(settings), settings.limits.ingest) as pool:
+        settings, facts, said = await meet_chain(
+            settings, pool, lambda text: display.note(text, "yellow")
         )
-        for endpoint in settings.rpc
-    ]
-    async with ProviderPool(specs, settings.limits.ingest) as pool:
-        settings, facts = await find_chain(settings, pool)
-        said = await preflight(
-            pool, facts, from_block=settings.from_block, receipts=settings.source == "receipts"
-        )
-        for name, error in said.excluded:
-            display.note(f"{name} is left out: {error.what_text}", "yellow")
-        for warning in said.warnings:
-            display.note(f"{warning.what_text}: {warning.fix_text}", "yellow")
-        facts, said = await settle_finality(pool, facts, said)
         role.health.ready("endpoints")
         source = ChainSource(settings, facts, said.chain_id)
         with contextlib.ExitStack() as stack:

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from infra.kafka.clients import consumer_config
+from infra.kafka.clients import reader_config
 from infra.kafka.contact import Contact
 from infra.settings_cluster import KafkaSettings
 from ingest.checkpoint import checkpoint_key
@@ -56,8 +56,7 @@ class TopicTail:
     def __init__(self, kafka: KafkaSettings, topic: str, offset: int | None = None) -> None:
         self._name = topic_name(kafka.topic_prefix, topic)
         self._contact = Contact(kafka)
-        config: dict[str, Any] = consumer_config(kafka, f"{self._name}.reader")
-        config.pop("group.instance.id", None)
+        config: dict[str, Any] = reader_config(kafka, f"{self._name}.reader")
         config |= {"enable.partition.eof": True, "error_cb": self._contact.on_error}
         self._consumer = Consumer(config)
         start = OFFSET_BEGINNING if offset is None else offset

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from infra.chain_of_endpoints import ask_chain_id
+from infra.chain_of_endpoints import ask_chain_id, endpoint_specs
 from infra.exit_codes import ExitCode
 from infra.patience import patiently
 from infra.roles.chain_database import role_endpoint, role_facts, role_layouts
@@ -12,7 +12,7 @@ from infra.settings import Settings
 from infra.source import ChainSource
 from infra.storage import Storage
 from infra.terminal import Terminal
-from ingest.providers import EndpointSpec, ProviderPool
+from ingest.providers import ProviderPool
 from schemas.chains import ChainFacts
 from schemas.errors_roles import ChainIdUnknown
 
@@ -55,6 +55,5 @@ def _chain_id(settings: Settings, facts: ChainFacts, given: int | None) -> int:
 
 
 async def _asked(settings: Settings) -> int:
-    specs = [EndpointSpec(one.url.get_secret_value(), one.weight) for one in settings.rpc]
-    async with ProviderPool(specs, settings.limits.ingest) as pool:
+    async with ProviderPool(endpoint_specs(settings), settings.limits.ingest) as pool:
         return await ask_chain_id(pool)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from infra.kafka.clients import consumer_config
+from infra.kafka.clients import reader_config
 from infra.settings_cluster import KafkaSettings
 from schemas.errors_process import OffsetsLost, WorkerFailed
 
@@ -49,8 +49,7 @@ class GroupOffsets:
     """
 
     def __init__(self, kafka: KafkaSettings, group: str) -> None:
-        config = consumer_config(kafka, group, client_id="headrace-process")
-        config.pop("group.instance.id", None)
+        config = reader_config(kafka, group, client_id="headrace-process")
         self._group = group
         self._consumer: Any = Consumer(config)
 

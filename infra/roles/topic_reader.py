@@ -9,7 +9,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from infra.kafka.clients import consumer_config
+from infra.kafka.clients import reader_config
 from infra.kafka.contact import Contact
 from infra.settings_cluster import KafkaSettings
 from schemas.errors_kafka import TopicsMissing
@@ -49,8 +49,7 @@ class TopicReader:
         self.topic = topic
         self._wire = topic_name(kafka.topic_prefix, topic)
         self._contact = Contact(kafka)
-        config = consumer_config(kafka, f"{self._wire}.reader")
-        config.pop("group.instance.id", None)
+        config = reader_config(kafka, f"{self._wire}.reader")
         self._consumer: Any = Consumer(config | {"error_cb": self._contact.on_error})
 
     def __enter__(self) -> TopicReader:

@@ -34,7 +34,11 @@ KINDS = {
     "log_index": "u32",
 }
 TOPIC = parse_kind("?bytes32")
-REAL = [(row.chain, row.number) for row in expected_blocks() if row.logs]
+REAL = [
+    (row.chain, row.number)
+    for row in expected_blocks()
+    if row.logs and load_payload(row.chain, row.number)[1] is not None
+]
 
 
 def compact(value: object) -> bytes:
@@ -76,8 +80,7 @@ def scanned_buffers(scanned: ScannedLogs) -> dict[str, Any]:
 @pytest.mark.parametrize(("chain", "number"), REAL)
 def test_logs_of_real_blocks(chain: str, number: int) -> None:
     receipts = load_payload(chain, number)[1]
-    if receipts is None:
-        pytest.skip("no receipts")
+    assert receipts is not None
     arrays = [compact(receipt["logs"]) for receipt in receipts]
     scanned = scan_logs(arrays)
     assert scanned is not None

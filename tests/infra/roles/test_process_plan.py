@@ -116,7 +116,7 @@ def test_libraries_say_a_thing_once_and_without_a_traceback() -> None:
 def test_a_thing_is_said_again_after_a_while() -> None:
     now = [0.0]
     handler = QuietHandler(clock=lambda: now[0])
-    record = logging.LogRecord("aiokafka", logging.ERROR, "f", 1, "no broker", (), None)
+    record = logging.LogRecord("faust", logging.ERROR, "f", 1, "no table", (), None)
     with capture_logs() as said:
         for seconds in (0.0, 10.0, 31.0):
             now[0] = seconds
