@@ -16,9 +16,10 @@ What a header can be
 6. A head on another branch, higher, equal or lower: a reorg. Blocks leave down to the common
    ancestor and the branch's blocks join, in one ``ForkUpdate``. A→B→A is two of these.
 7. A head that is an ancestor of ours (a reorg to the parent or deeper): blocks leave, none join.
-8. A head on a branch that leaves our chain below the finalized block: ``Halt``.
-9. A head below the finalized block and not off our chain, or below all we remember: a node that
-   lags. It is ignored.
+8. A head above the finalized block, on a branch that leaves our chain below it: ``Halt``.
+9. A head at or below the finalized block, on our chain or off it: a node that lags, or the late
+   word of a second ingester about a branch that was left. It is ignored: were that branch the
+   true one, it would grow above the finalized block, and be 8.
 
 Whose word counts
 -----------------
@@ -185,8 +186,6 @@ def _settle(state: ForkState, providers: list[str]) -> tuple[ForkState, list[Eve
                 state = _with_word(state, provider, replace(word, missing=end))
                 needs.append(NeedBlock(end.hash, end.number))
                 continue
-            if word.wanted.number <= state.chain[0].number:
-                end = None  # Older than all we remember: a node that lags.
         state = _connected(state, provider, end)
         if state.halted is not None:
             return state, []
@@ -215,19 +214,19 @@ def _connected(state: ForkState, provider: str, ancestor: BlockRef | None) -> Fo
     word = state.words[provider]
     assert word.wanted is not None
     settled = replace(word, wanted=None, missing=None)
-    if ancestor is None:
+    final = state.finalized
+    late = word.wanted != final and word.wanted.number <= final.number
+    if ancestor is None or late:
         return _with_word(state, provider, settled)
     shared = ancestor if state.holds(ancestor.number, ancestor.hash) else None
     counts = _counts(state, provider, word.wanted, shared)
     state = _with_word(state, provider, replace(settled, vouched=word.wanted.hash))
     if not counts:
         return state
-    if shared == word.wanted and shared.number < state.finalized.number:
-        return state
-    if shared is None or shared.number < state.finalized.number:
+    if shared is None or shared.number < final.number:
         error = ReorgBelowFinalized(
             head=word.wanted.number,
-            finalized=state.finalized.number,
+            finalized=final.number,
             to_block=max(0, ancestor.number if shared else ancestor.number - 1),
         )
         return replace(state, halted=Halt(error))

@@ -171,6 +171,21 @@ def test_node_that_lags_below_finalized_is_ignored() -> None:
     assert after.chain == state.chain
 
 
+def test_late_word_of_a_branch_left_below_finalized_is_ignored() -> None:
+    tree = Tree()
+    a = tree.grow(ANCHOR, 6, "a")
+    b = tree.grow(a[1], 4, "b")
+    state, _ = run(from_blocks(1, ANCHOR), *(tree.seen(ref) for ref in a), final(a[4]))
+    after, events = run(state, *(tree.seen(ref) for ref in b[:3]))
+    assert b[2].number == state.finalized.number
+    assert events == []
+    assert after.chain == state.chain
+    next_block = tree.grow(a[-1], 1, "a")[0]
+    assert run(after, tree.seen(next_block))[0].head == next_block
+    _, events = run(after, tree.seen(b[3]))
+    assert isinstance(events[-1], Halt)
+
+
 def test_limits_halt_or_drop() -> None:
     tree = Tree()
     a = tree.grow(ANCHOR, 30, "a")
