@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib
 import inspect
-import re
 import typing
+from itertools import pairwise
 from typing import Any
 
 import typer.main
@@ -79,8 +80,10 @@ def settings_reference() -> str:
 
 
 def _section(title: str, model: type[BaseModel], note: str) -> str:
+    # Read here and not by pydantic, which would read and parse every class at each start.
+    docs = attribute_docs(model)
     rows = [
-        (f"`{file_name(name) if model is Settings else name}`", _default(field), _doc(field))
+        (f"`{file_name(name) if model is Settings else name}`", _default(field), docs[name])
         for name, field in model.model_fields.items()
         if name not in NOT_IN_FILE
     ]
@@ -104,14 +107,18 @@ def _limits() -> str:
 
 
 def attribute_docs(owner: type) -> dict[str, str]:
-    """The docstring line under each field of a dataclass."""
-    pattern = re.compile(r'^    (\w+): [^\n]+\n    """(.*?)"""', re.MULTILINE | re.DOTALL)
-    found = pattern.findall(inspect.getsource(owner))
-    return {name: " ".join(text.split()) for name, text in found}
-
-
-def _doc(field: FieldInfo) -> str:
-    return " ".join((field.description or "").split())
+    """The docstring under each field of a dataclass or a model."""
+    (declared,) = ast.parse(inspect.getsource(owner)).body
+    assert isinstance(declared, ast.ClassDef)
+    return {
+        field.target.id: " ".join(doc.value.value.split())
+        for field, doc in pairwise(declared.body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(doc, ast.Expr)
+        and isinstance(doc.value, ast.Constant)
+        and isinstance(doc.value.value, str)
+    }
 
 
 def _default(field: FieldInfo) -> str:

@@ -241,9 +241,7 @@ def limit_groups() -> dict[str, str]:
 class Settings(BaseSettings):
     """Everything that a run can be told; `infra.settings_sources.load_settings` makes it."""
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix="HEADRACE_", use_attribute_docstrings=True
-    )
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="HEADRACE_")
 
     chain: str | None = None
     """The chain, as `schemas/chains.toml` names it; left out, it is found by its chain id."""

@@ -29,7 +29,7 @@ AgentName = Literal["decode", "aggregate", "reorg"]
 class Section(BaseModel):
     """A table of the settings file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def words(value: object) -> object:
