@@ -14,7 +14,6 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from infra.kafka.clients import reader_config
 from infra.roles.sink import sink_group
-from infra.roles.topic_reader import TopicReader
 from infra.settings_cluster import KafkaSettings
 from schemas.chains import ChainFacts
 from schemas.segments import Lane, Stream, data_topic
@@ -51,16 +50,22 @@ class InFlight:
     partitions
         Partitions of each topic, by its name without the prefix.
     end_of, committed
-        Where a topic's partition ends, and what a group has committed of it.
+        Where the partition of a position ends, and what its group has committed of it; None where
+        the brokers do not say.
     """
 
     facts: ChainFacts
     chain_id: int
     prefix: str
     partitions: Mapping[str, int]
-    end_of: Callable[[str, int], int]
-    committed: Callable[[Position], int]
+    end_of: Callable[[Position], int | None]
+    committed: Callable[[Position], int | None]
     _trails: dict[Missing, Trail] = field(default_factory=dict)
+
+    @property
+    def following(self) -> bool:
+        """Whether there is anything to ask the brokers for."""
+        return bool(self._trails)
 
     def add(self, missing: Missing) -> None:
         """Follow a segment from now on, unless it is followed already."""
@@ -72,13 +77,7 @@ class InFlight:
             del self._trails[missing]
 
     def take_lost(self) -> list[Missing]:
-        """The segments that nobody is about to load, each once.
-
-        Raises
-        ------
-        HeadraceError
-            One of HR-60xx.
-        """
+        """The segments that nobody is about to load, each once; asks the brokers."""
         lost = [missing for missing, trail in self._trails.items() if self._followed(trail)]
         for missing in lost:
             del self._trails[missing]
@@ -88,8 +87,11 @@ class InFlight:
         while trail.steps:
             position = trail.steps[0]
             if trail.until is None:
-                trail.until = self.end_of(position[1], position[2])
-            if self.committed(position) < trail.until:
+                trail.until = self.end_of(position)
+            # What is not known for now is not known to be lost either.
+            if trail.until is None or (read := self.committed(position)) is None:
+                return False
+            if read < trail.until:
                 return False
             trail.steps.pop(0)
             trail.until = None
@@ -116,35 +118,38 @@ class InFlight:
 
 
 class Brokers:
-    """Ends of topics and offsets of groups, as the brokers have them."""
+    """Ends of topics and offsets of groups, as the brokers have them; for one thread at a time.
+
+    Not by an admin client: librdkafka's crashes the process where the coordinator is not to be had
+    at once. A consumer that subscribes to nothing joins no group; each group has one here, which
+    is kept for the next question.
+    """
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
+        self._askers: dict[str, Any] = {}
 
-    def end_of(self, topic: str, partition: int) -> int:
-        """The next offset to be written.
-
-        Raises
-        ------
-        HeadraceError
-            One of HR-60xx.
-        """
-        with TopicReader(self._kafka, topic) as reader:
-            return reader.bounds(partition)[1]
-
-    def committed(self, position: Position) -> int:
-        """The offset that a group goes on from; 0 where it has committed none, -1 unknown."""
-        group, topic, partition = position
-        part = TopicPartition(topic_name(self._kafka.topic_prefix, topic), partition)
-        # Not by an admin client: librdkafka's crashes the process where the coordinator is not to
-        # be had at once. A consumer that subscribes to nothing joins no group.
-        config = reader_config(self._kafka, group, client_id="headrace-publish")
-        consumer: Any = Consumer(config)
+    def end_of(self, position: Position) -> int | None:
+        """The next offset to be written."""
+        asker, part = self._asker(position)
         try:
-            (found,) = consumer.committed([part], timeout=ASK_SECONDS)
+            return int(asker.get_watermark_offsets(part, timeout=ASK_SECONDS)[1])
         except KafkaException:
-            # Not known for now: then it is not known to be lost either.
-            return -1
-        finally:
-            consumer.close()
+            return None
+
+    def committed(self, position: Position) -> int | None:
+        """The offset that a group goes on from; 0 where it has committed none."""
+        asker, part = self._asker(position)
+        try:
+            (found,) = asker.committed([part], timeout=ASK_SECONDS)
+        except KafkaException:
+            return None
         return max(0, int(found.offset))
+
+    def _asker(self, position: Position) -> tuple[Any, TopicPartition]:
+        group, topic, partition = position
+        asker = self._askers.get(group)
+        if asker is None:
+            config = reader_config(self._kafka, group, client_id="headrace-publish")
+            asker = self._askers[group] = Consumer(config)
+        return asker, TopicPartition(topic_name(self._kafka.topic_prefix, topic), partition)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 from infra.roles.in_flight import InFlight
 from schemas.codec import encode_segment_wanted
@@ -15,8 +16,16 @@ ATTEMPTS_MAX = 5
 """How often one segment is asked for before the publisher halts."""
 
 
+def aside(ask: Callable[[], None]) -> None:
+    """Run a question in a thread of its own."""
+    threading.Thread(target=ask, name="in-flight", daemon=True).start()
+
+
 class SegmentRequests:
     """Asks for each segment that is lost, once it is known not to be on its way.
+
+    Brokers may take their time to say what is on its way, and whoever calls `take` has to say
+    meanwhile that it lives: so they are asked aside, and the answer is taken by a later call.
 
     Parameters
     ----------
@@ -26,12 +35,25 @@ class SegmentRequests:
         What the ids of these requests begin with.
     in_flight
         Knows what is on its way.
+    start
+        Has a question asked, one at a time.
     """
 
-    def __init__(self, chain_id: int, asker: str, in_flight: InFlight) -> None:
+    def __init__(
+        self,
+        chain_id: int,
+        asker: str,
+        in_flight: InFlight,
+        start: Callable[[Callable[[], None]], None] = aside,
+    ) -> None:
         self._chain_id, self._asker, self._in_flight = chain_id, asker, in_flight
+        self._start = start
         self._lock = threading.Lock()
         self._new: list[Missing] = []
+        self._lost: list[Missing] = []
+        self._failure: BaseException | None = None
+        self._answered = threading.Event()
+        self._answered.set()
         self._count = 0
         self._asked: dict[tuple[str, int], int] = {}
 
@@ -41,22 +63,43 @@ class SegmentRequests:
             self._new.append(missing)
 
     def take(self, visible_head: int) -> list[Envelope]:
-        """The requests that are due.
+        """The requests that are due; never waits.
 
         Raises
         ------
         CoreLoadMissing
             If one was asked for too often.
-        HeadraceError
-            One of HR-60xx.
         """
+        if not self._answered.is_set():
+            return []
+        due = self._due(visible_head)
         with self._lock:
             new, self._new = self._new, []
         for missing in new:
             self._in_flight.add(missing)
         self._in_flight.forget_up_to(visible_head)
         self._asked = {key: n for key, n in self._asked.items() if key[1] > visible_head}
-        return [self._request(missing) for missing in self._in_flight.take_lost()]
+        if self._in_flight.following:
+            self._answered.clear()
+            self._start(self._ask)
+        return due + self._due(visible_head)
+
+    def _due(self, visible_head: int) -> list[Envelope]:
+        """The requests for what an answer said is lost, each once."""
+        if not self._answered.is_set():
+            return []
+        if self._failure is not None:
+            raise self._failure
+        lost, self._lost = self._lost, []
+        return [self._request(missing) for missing in lost if missing.to_block > visible_head]
+
+    def _ask(self) -> None:
+        try:
+            self._lost += self._in_flight.take_lost()
+        except BaseException as error:  # noqa: BLE001 - whoever takes the answer is told
+            self._failure = error
+        finally:
+            self._answered.set()
 
     def _request(self, missing: Missing) -> Envelope:
         key = (missing.stream, missing.from_block)
