@@ -33,6 +33,11 @@ LETTER_SOURCE = "source."
 """What the headers of a refused message begin with in those of its letter."""
 SNAPSHOT = "snapshot"
 """Header of a fork update that is a whole snapshot: who knows nothing yet can begin with it."""
+HEARD = "heard"
+"""Header of a fork update: up to which offset of ``raw.heads`` whoever told it had heard the chain.
+
+Who follows can tell by it what a worker says that has lost the partition and does not know yet.
+"""
 
 
 def derived_envelope(derived: Derived, key: bytes, again: str | None) -> Envelope:
@@ -72,9 +77,9 @@ def dead_letter_envelope(letter: DeadLetter, headers: Iterable[tuple[str, str]])
     return Envelope(DEAD_LETTERS, letter.key, value, {"schema": "DeadLetter", **kept})
 
 
-def snapshot_envelope(state: ForkState, observed_at_ms: int) -> Envelope:
-    """The message of a whole fork state."""
-    envelope = fork_envelope(snapshot(state, observed_at_ms))
+def snapshot_envelope(state: ForkState, heard: int, observed_at_ms: int) -> Envelope:
+    """The message of a whole fork state that knows ``raw.heads`` up to the offset `heard`."""
+    envelope = fork_envelope(snapshot(state, observed_at_ms), heard)
     return replace(envelope, headers=envelope.headers | {SNAPSHOT: "1"})
 
 
@@ -85,8 +90,8 @@ def read_observed(value: bytes) -> HeadObserved | FinalityAdvanced:
     return decode_head_observed(value)
 
 
-def fork_envelope(update: ForkUpdate) -> Envelope:
-    """The message of a fork update."""
+def fork_envelope(update: ForkUpdate, heard: int) -> Envelope:
+    """The message of a fork update that follows from the head at the offset `heard`."""
     headers = {
         "chain_id": str(update.chain_id),
         "lane": "head",
@@ -94,6 +99,7 @@ def fork_envelope(update: ForkUpdate) -> Envelope:
         "to": str(update.head.number),
         "last_hash": update.head.hash.hex(),
         "schema": "ForkUpdate",
+        HEARD: str(heard),
     }
     return Envelope(FORKS, str(update.chain_id).encode(), encode_fork_update(update), headers)
 

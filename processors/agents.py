@@ -297,7 +297,7 @@ class ReorgAgent:
             chain.kept, chain.observed_at_ms = heard.kept, observed.observed_at_ms
             chain.snapshot_due |= heard.begun
             if not chain.snapshot_due:
-                chain.untold += heard.updates
+                chain.untold += [fork_envelope(one, offset) for one in heard.updates]
             self._changed.add(key)
         return observed
 
@@ -381,12 +381,13 @@ class ReorgAgent:
 
     async def _tell(self, chain: Chain) -> None:
         """What followers of ``forks`` do not know yet, in order; the last is waited for."""
-        told = [] if chain.snapshot_due else [fork_envelope(one) for one in chain.untold]
+        told = [] if chain.snapshot_due else list(chain.untold)
         chain.since_snapshot += len(told)
-        if chain.kept.state is not None and (
+        kept = chain.kept
+        if kept.state is not None and (
             chain.snapshot_due or chain.since_snapshot >= SNAPSHOT_UPDATES
         ):
-            told.append(snapshot_envelope(chain.kept.state, chain.observed_at_ms))
+            told.append(snapshot_envelope(kept.state, kept.offset, chain.observed_at_ms))
             chain.since_snapshot = 0
         chain.snapshot_due = False
         chain.untold.clear()

@@ -15,7 +15,7 @@ from processors.fork import Applied, Event, ForkLimits
 from processors.fork_codec import KeptFork
 from processors.reorg import advance, from_blocks
 from schemas.errors_process import HeadsLost
-from schemas.segments import BlockRef, FinalityAdvanced, ForkUpdate, HeadObserved
+from schemas.segments import BlockRef, Envelope, FinalityAdvanced, ForkUpdate, HeadObserved
 
 NOTHING = KeptFork(None, -1)
 """What is kept of a chain that was never heard of."""
@@ -44,8 +44,8 @@ class Chain:
 
     kept: KeptFork = NOTHING
     """The newest state."""
-    untold: list[ForkUpdate] = field(default_factory=list)
-    """Updates that were not told yet."""
+    untold: list[Envelope] = field(default_factory=list)
+    """Messages of updates that were not told yet."""
     since_snapshot: int = 0
     """Updates told since the last snapshot."""
     snapshot_due: bool = False

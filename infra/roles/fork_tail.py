@@ -1,11 +1,15 @@
-"""The topic `forks` in, a chain's fork updates out: the last whole snapshot, then what follows."""
+"""The topic `forks` in, a chain's fork updates out: the last whole snapshot, then what follows.
+
+Words of a worker that has lost the chain and does not know are left out (`infra.roles.fork_fence`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import structlog
 
+from infra.roles.fork_fence import ForkFence, is_snapshot
 from infra.roles.topic_reader import Read, TopicReader
 from infra.settings_cluster import KafkaSettings
 from schemas.codec import UnknownMessage, decode_fork_update
@@ -13,8 +17,6 @@ from schemas.segments import FORKS, ForkUpdate
 
 log = structlog.get_logger(__name__)
 
-SNAPSHOT = "snapshot"
-"""Header of an update that holds the whole fork."""
 LOOK_BACK = (256, 8_192)
 """How many messages are looked through for a snapshot before the whole topic is."""
 
@@ -42,6 +44,7 @@ class ForkTail:
         refuse: Callable[[Read, UnknownMessage], None],
     ) -> None:
         self._reader = TopicReader(kafka, FORKS)
+        self._fence = ForkFence()
         self._key = str(chain_id).encode()
         self._chain_id, self._apply, self._refuse = chain_id, apply, refuse
 
@@ -56,8 +59,9 @@ class ForkTail:
         low, high = self._reader.bounds()
         found: list[Read] = []
         for start in [*(max(low, high - count) for count in LOOK_BACK), low]:
-            found = [one for one in self._reader.read(0, start, high) if self._ours(one)]
-            snapshots = [at for at, one in enumerate(found) if SNAPSHOT in one.envelope.headers]
+            self._fence = ForkFence()
+            found = list(self._followed(self._reader.read(0, start, high)))
+            snapshots = [at for at, one in enumerate(found) if is_snapshot(one)]
             if snapshots:
                 found = found[snapshots[-1] :]
                 break
@@ -75,14 +79,16 @@ class ForkTail:
         HeadraceError
             One of HR-60xx.
         """
-        self._take(one for one in self._reader.poll(seconds) if self._ours(one))
+        self._take(self._followed(self._reader.poll(seconds)))
 
     def close(self) -> None:
         """Leave the brokers."""
         self._reader.close()
 
-    def _ours(self, read: Read) -> bool:
-        return read.envelope.key == self._key
+    def _followed(self, read: Iterable[Read]) -> Iterator[Read]:
+        for one in read:
+            if one.envelope.key == self._key:
+                yield from self._fence.take(one)
 
     def _take(self, found: Iterable[Read]) -> None:
         for one in found:

@@ -30,6 +30,8 @@ class Read:
     """Its partition."""
     offset: int
     """Its offset."""
+    at_ms: int
+    """When it was sent, in Unix milliseconds of its sender's clock."""
     envelope: Envelope
     """The message; its topic is named without the prefix."""
 
@@ -120,7 +122,8 @@ class TopicReader:
             error = got.error()
             if error is None:
                 envelope = envelope_of(got, self.topic)
-                found.append(Read(got.partition(), got.offset(), envelope))
+                at_ms = got.timestamp()[1]
+                found.append(Read(got.partition(), got.offset(), at_ms, envelope))
             elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise TopicsMissing(topics=self._wire)
             else:

@@ -50,7 +50,7 @@ def followed(kafka: KafkaSettings) -> tuple[ForkView, int]:
 
     Every update fits what it knows: none was left out, none is of the past.
     """
-    view, snapshots = ForkView(), 0
+    view, snapshots, heard = ForkView(), 0, -1
     for envelope in read_topic(kafka, "forks"):
         update = decode_fork_update(envelope.value)
         whole = envelope.headers.get("snapshot") == "1"
@@ -60,6 +60,8 @@ def followed(kafka: KafkaSettings) -> tuple[ForkView, int]:
         assert view.apply(update), (envelope.headers, view.head, update)
         assert update.finalized is not None
         assert update.finalized.number >= before, "nobody is led back into the past"
+        assert int(envelope.headers["heard"]) >= heard, "nor left out by those who follow"
+        heard = int(envelope.headers["heard"])
         assert (envelope.key, envelope.headers["schema"]) == (b"1", "ForkUpdate")
     return view, snapshots
 
