@@ -181,11 +181,14 @@ def _settle(state: ForkState, providers: list[str]) -> tuple[ForkState, list[Eve
             error = HeadOutOfReach(**data, blocks_max=state.limits.gap_blocks_max)
             return replace(state, halted=Halt(error)), []
         end = _walk(state, word.missing)
-        if end is not None and not state.holds(end.number, end.hash):
-            if end.number > state.finalized.number:
-                state = _with_word(state, provider, replace(word, missing=end))
-                needs.append(NeedBlock(end.hash, end.number))
-                continue
+        if (
+            end is not None
+            and end.number > state.finalized.number
+            and not state.holds(end.number, end.hash)
+        ):
+            state = _with_word(state, provider, replace(word, missing=end))
+            needs.append(NeedBlock(end.hash, end.number))
+            continue
         state = _connected(state, provider, end)
         if state.halted is not None:
             return state, []

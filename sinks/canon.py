@@ -11,6 +11,7 @@ What a canon row shows sticks over restarts: its loads are taken first, whatever
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ from sinks.canon_row import CanonRow, CanonSettings, Change, Reorg, Rewound
 from sinks.durable import Durable, loads_of
 from sinks.ledger import LedgerRow
 from sinks.replaced import Replaced
+from sinks.tiling import last_block
 
 
 class Canon(Durable):
@@ -108,7 +110,7 @@ class Canon(Durable):
         self._dirty = True
         if self.fork.hashes is not old:
             gone = old  # A whole snapshot: what it does not hold has left.
-            self._detach(was_final)
+            self._compare(was_final, gone, now_ms)
         self._leave(update, gone, now_ms)
         self._replaced.aim(update.head.number)
         if update.finalized is not None and update.finalized.number > was_final:
@@ -119,6 +121,32 @@ class Canon(Durable):
             needed.append(self._replaced.kept)
         self.fork.prune(min(needed))
         return True
+
+    def doubt(self) -> tuple[BlockRef, int] | None:
+        """A canonical block, and how far down its ancestors are to be named to `settle`.
+
+        None but where shown blocks left the chain, or may have left it, while nobody told what
+        joined, and the first of these heights is durable again.
+        """
+        kept = self._replaced.kept
+        if kept is None or self._named_block(kept + 1) is not None:
+            return None
+        for tiling in self.tilings.values():
+            tile = tiling.tile_holding(kept + 1)
+            if tile is not None:
+                return last_block(tile), max(kept, 0)
+        return None
+
+    def settle(self, block: BlockRef, below: Sequence[BlockRef]) -> None:
+        """Learn the ancestors of a block that was in `doubt`: which of what is shown left."""
+        self._named.update((ref.number, ref.hash) for ref in (*below, block))
+        self._join(self._named)
+        self._dirty = True
+
+    def close_fork_gap(self, below: Sequence[BlockRef]) -> None:
+        """Take blocks below the fork view's first one for its ancestors, which are final."""
+        super().close_fork_gap(below)
+        self._join(self.fork.hashes)
 
     def step(self, now_ms: int) -> Change | None:
         """The canon row to write now, if what counts has changed."""
@@ -134,6 +162,7 @@ class Canon(Durable):
             return None
         reorg = self._reorg(row)
         replaced.clear()
+        self._named.clear()
         self.seq += 1
         self.shown = row = replace(row, seq=self.seq)
         if row.finalized is not None and row.finalized.number > self.final_number:
@@ -185,6 +214,21 @@ class Canon(Durable):
         self._dirty |= done
         return done
 
+    def _compare(self, was_final: int, gone: Mapping[int, bytes], now_ms: int) -> None:
+        """Cut the tiles that a whole snapshot does not link to, or that lie above its head.
+
+        What lies between what was final and the block that the snapshot begins with is told by
+        nobody. Where a tile ends in that very block, the tiles below are its ancestors.
+        """
+        base, head = self.fork.base, self.fork.head
+        assert base is not None
+        assert head is not None
+        sure = max(was_final, *(tiling.history_top() for tiling in self.tilings.values()))
+        if base > sure + 1 and self._tile_hash(base) != self.fork.hashes[base]:
+            self._forsake(sure + 1, gone, now_ms, doubtful=True)
+        else:
+            self._forsake(max(sure, head.number) + 1, gone, now_ms)
+
     def _leave(self, update: ForkUpdate, gone: Mapping[int, bytes], now_ms: int) -> None:
         """Cut the tiles that the fork contradicts; remember what was shown of them."""
         tops = [tiling.top for tiling in self.tilings.values()]
@@ -195,23 +239,32 @@ class Canon(Durable):
             if self._tile_hash(ref.number) not in (None, ref.hash):
                 wrong.append(ref.number)
                 break
-        shown, replaced = self.shown, self._replaced
         if wrong:
-            lowest = min(wrong)
-            line = replaced.kept
-            if shown is not None and line is None:
-                line = shown.head.number
-            if line is not None and lowest <= line:
-                hashes = {
-                    number: block_hash
-                    for number in range(lowest, line + 1)
-                    if (block_hash := gone.get(number) or self._tile_hash(number)) is not None
-                }
-                replaced.leave(lowest - 1, line, hashes, now_ms)
-            for tiling in self.tilings.values():
-                tiling.cut(lowest - 1)
-        if shown is not None and replaced.kept is not None:
-            replaced.join(self.fork.hashes, shown.head.number)
+            self._forsake(min(wrong), gone, now_ms)
+        self._join(self.fork.hashes)
+
+    def _forsake(
+        self, lowest: int, gone: Mapping[int, bytes], now_ms: int, *, doubtful: bool = False
+    ) -> None:
+        """Cut the tiles from `lowest` on; remember what was shown of them."""
+        line = self._replaced.kept
+        if self.shown is not None and line is None:
+            line = self.shown.head.number
+        if line is not None and lowest <= line:
+            hashes = {
+                number: block_hash
+                for number in range(lowest, line + 1)
+                if (block_hash := gone.get(number) or self._tile_hash(number)) is not None
+            }
+            self._replaced.leave(lowest - 1, line, hashes, now_ms, doubtful=doubtful)
+        for tiling in self.tilings.values():
+            tiling.cut(lowest - 1)
+
+    def _join(self, hashes: Mapping[int, bytes]) -> None:
+        """Give back the shown blocks that are canonical."""
+        if self.shown is not None and self._replaced.kept is not None:
+            assert self.fork.head is not None
+            self._replaced.join(hashes, self.shown.head.number, self.fork.head.number)
 
     def _row(self, head: BlockRef) -> CanonRow:
         final = self._final_at(head)
@@ -256,10 +309,7 @@ class Canon(Durable):
         old, kept = self.shown, self._replaced.kept
         if old is None or kept is None:
             return None
-        added = [
-            BlockRef(number, block_hash)
-            for number in range(kept + 1, row.head.number + 1)
-            if (block_hash := self.fork.hash_at(number)) is not None
-        ]
+        joined = map(self._named_block, range(kept + 1, row.head.number + 1))
+        added = itertools.takewhile(lambda found: found is not None, joined)
         ancestor = self._block(kept)
         return Reorg(ancestor, old.head, row.head, self._replaced.removed(), tuple(added))

@@ -75,7 +75,8 @@ class Reorg:
     removed: tuple[BlockRef, ...]
     """Visible blocks that left, newest first."""
     added: tuple[BlockRef, ...]
-    """Visible blocks that joined, oldest first."""
+    """Visible blocks that joined, oldest first, without gaps; those that came by history after a
+    time when nobody followed the head are told of as far as their segment's end."""
 
 
 @dataclass(frozen=True, slots=True)

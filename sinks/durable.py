@@ -68,6 +68,7 @@ class Durable:
         self._final = final
         self._sealed_end: BlockRef | None = None
         self._chosen: dict[int, dict[int, bytes]] = {}
+        self._named: dict[int, bytes] = {}
         self._missing: dict[Missing, None] = {}
         self._blocked = (-1, 0)
         self._dirty = False
@@ -242,18 +243,6 @@ class Durable:
             self.floor = max(step[0][1].from_block, self._want_floor)
             self._dirty = True
 
-    def _detach(self, was_final: int) -> None:
-        """A snapshot that begins above tiles that are not final says nothing about them.
-
-        They stay visible until history reaches as far, but nothing is built on them.
-        """
-        base = self.fork.base
-        assert base is not None
-        for tiling in self.tilings.values():
-            tile = tiling.top_tile()
-            if tile is not None and not tile.history and was_final < tiling.top < base:
-                tiling.cut(was_final)
-
     def _tile_hash(self, number: int) -> bytes | None:
         """The hash of a block that a tile ends in."""
         for tiling in self.tilings.values():
@@ -264,7 +253,15 @@ class Durable:
 
     def _block(self, number: int) -> BlockRef | None:
         """The block of that height on our chain, where its hash is known."""
-        block_hash = self.fork.hash_at(number) or self._tile_hash(number)
+        named = self._named_block(number)
+        if named is not None:
+            return named
+        block_hash = self._tile_hash(number)
+        return BlockRef(number, block_hash) if block_hash is not None else None
+
+    def _named_block(self, number: int) -> BlockRef | None:
+        """The block of that height where the fork view, or a row above it, names it."""
+        block_hash = self.fork.hash_at(number) or self._named.get(number)
         return BlockRef(number, block_hash) if block_hash is not None else None
 
     def _head(self) -> BlockRef | None:

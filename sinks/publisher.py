@@ -357,6 +357,9 @@ class Publisher:
             return wait
         if self._unwritten is not None:
             self._append(self._unwritten, again=True)
+        doubt = canon.doubt()
+        if doubt is not None:
+            canon.settle(doubt[0], read_ancestors(self._connection, self.database, *doubt))
         change = canon.step(self._now_ms())
         if change is not None:
             self._append(change)

@@ -20,23 +20,39 @@ class Replaced:
         """When the first of them left."""
         self.lost: dict[int, bytes] = {}
         """Hashes of the shown blocks that left, by height, where known."""
+        self.doubtful = False
+        """Whether it is not known yet which of them left: those up to some height may be canonical
+        still."""
         self._goals: list[int] = []
 
-    def leave(self, kept: int, line: int, hashes: Mapping[int, bytes], now_ms: int) -> None:
-        """Shown blocks above `kept` left the chain; `line` was the last canonical one before."""
+    def leave(
+        self,
+        kept: int,
+        line: int,
+        hashes: Mapping[int, bytes],
+        now_ms: int,
+        *,
+        doubtful: bool = False,
+    ) -> None:
+        """Shown blocks above `kept` left the chain, or may have left it where `doubtful`.
+
+        `line` was the last canonical one before.
+        """
         if self.kept is None:
             self.since_ms = now_ms
         for number in range(kept + 1, line + 1):
             if number in hashes:
                 self.lost[number] = hashes[number]
-        self.kept = kept
+        self.kept, self.doubtful = kept, doubtful
         self._goals.clear()
 
-    def join(self, hashes: Mapping[int, bytes], shown_head: int) -> None:
-        """Give back the blocks that are canonical again."""
+    def join(self, hashes: Mapping[int, bytes], shown_head: int, fork_head: int) -> None:
+        """Give back the blocks that are canonical again; what lies above the fork's head is not."""
         while self.kept is not None and self.kept < shown_head:
             number = self.kept + 1
-            if number not in self.lost or hashes.get(number) != self.lost[number]:
+            known = hashes.get(number)
+            if number not in self.lost or known != self.lost[number]:
+                self.doubtful = self.doubtful and known is None and number <= fork_head
                 return
             del self.lost[number]
             self.kept = number
@@ -52,11 +68,11 @@ class Replaced:
         """Whether the chain up to `head` may replace what is shown.
 
         Never where `head` is below a shown block that is still canonical: its load went with a
-        block of the branch that left, and comes again.
+        block of the branch that left, and comes again. Nor while it is not known which left.
         """
         if self.kept is None:
             return True
-        if head < self.kept:
+        if head < self.kept or self.doubtful:
             return False
         reached = any(goal <= head for goal in self._goals)
         return reached or now_ms - self.since_ms >= stale_fork_ms
@@ -67,6 +83,6 @@ class Replaced:
 
     def clear(self) -> None:
         """What is canonical is shown."""
-        self.kept = None
+        self.kept, self.doubtful = None, False
         self.lost.clear()
         self._goals.clear()

@@ -143,6 +143,22 @@ class Tiling:
         found = index < len(tiles) and tiles[index].to_block == number
         return tiles[index] if found else None
 
+    def tile_holding(self, number: int) -> Piece | None:
+        """The tile that holds block `number`."""
+        part = self._open.get(self.facts.partition(number))
+        tiles = part.tiles if part is not None else ()
+        index = bisect_left(tiles, number, key=lambda tile: tile.to_block)
+        found = index < len(tiles) and tiles[index].from_block <= number
+        return tiles[index] if found else None
+
+    def history_top(self) -> int:
+        """The last block of the highest tile that came by history; -1 where there is none."""
+        for partition in reversed(self.open_partitions()):
+            for tile in reversed(self._open[partition].tiles):
+                if tile.history:
+                    return tile.to_block
+        return -1
+
     def tiles(self, partition: int) -> Sequence[Piece]:
         """The tiles of an open partition, in order of blocks."""
         part = self._open.get(partition)

@@ -66,7 +66,7 @@ class World:
         self.canon = Canon(facts, VERSIONS, floor, 1, settings=CanonSettings(1_000, 5_000))
         self.rows: list[CanonRow] = []
         self.reorgs = 0
-        self.folds, self.seals = 0, 0
+        self.folds, self.seals, self.absences, self.doubts = 0, 0, 0, 0
 
     def make(self, number: int) -> BlockRef:
         parent = ref(0)
@@ -183,6 +183,7 @@ class World:
 
     def publish(self) -> None:
         self.clock += self.rng.randrange(0, 400)
+        self.look()
         change = self.canon.step(self.clock)
         if change is not None:
             self.check(change)
@@ -245,6 +246,34 @@ class World:
                 self.seals += 1
             else:
                 self.canon.freeze(partition, frozen=False)
+
+    def go_away(self) -> None:
+        """The reorg agent's updates stay unheard for a while; then it tells a whole snapshot."""
+        for _ in range(self.rng.randrange(1, 6)):
+            self.grow()
+            if self.rng.random() < 0.5:
+                self.finalize()
+        self.pending = [snapshot(self.fork, 0)]
+        self.absences += 1
+
+    def read_ancestors(self, block: BlockRef, lowest: int) -> list[BlockRef]:
+        """What `sinks.fork_gap` reads of the rows that are stored."""
+        stored = {block_hash for rows in self.open["blocks"].values() for _, block_hash in rows}
+        at, below = block.hash, []
+        while at in stored and self.blocks[at][0] > lowest:
+            at = self.blocks[at][1]
+            below.append(BlockRef(self.blocks[at][0], at))
+        return below[::-1]
+
+    def look(self) -> None:
+        """What the publisher looks up before it publishes."""
+        gap = self.canon.fork_gap()
+        if gap is not None:
+            self.canon.close_fork_gap(self.read_ancestors(*gap))
+        doubt = self.canon.doubt()
+        if doubt is not None:
+            self.canon.settle(doubt[0], self.read_ancestors(*doubt))
+            self.doubts += 1
 
     def restart(self) -> None:
         shown = self.rows[-1] if self.rows else None
@@ -313,7 +342,10 @@ class World:
                     found for found in before[::-1] if found not in after
                 ]
                 added = [found for found in after if found not in before]
-                assert [(r.number, r.hash) for r in change.reorg.added] == added
+                told = [(r.number, r.hash) for r in change.reorg.added]
+                assert told == added[: len(told)]
+                assert len(told) >= min(1, len(added))
+                assert told == added or self.absences
 
     def settle(self) -> None:
         """Deliver everything; then all of the chain must be visible."""
@@ -331,6 +363,7 @@ class World:
                 self.add_surely(stream, number, BlockRef(number, by_number[number]), "head")
         for _ in range(20):
             self.clock += 10_000
+            self.look()
             change = self.canon.step(self.clock)
             if change is not None:
                 self.check(change)
@@ -370,5 +403,7 @@ class World:
                 self.seal()
             elif choice < 0.77:
                 self.restart()
+            elif choice < 0.78:
+                self.go_away()
             else:
                 self.publish()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,12 +31,14 @@ def test_every_row_shows_one_legal_chain_from_any_floor(seed: int, floor: int) -
 
 
 def test_the_simulation_reaches_what_it_is_for() -> None:
-    reorgs = folds = seals = 0
+    reached: Counter[str] = Counter()
     for seed in range(12):
         world = World(seed)
         world.run(900)
-        reorgs, folds, seals = reorgs + world.reorgs, folds + world.folds, seals + world.seals
-    assert min(reorgs, folds, 2 * seals) > 20, (reorgs, folds, seals)
+        for name in ("reorgs", "folds", "seals", "absences", "doubts"):
+            reached[name] += getattr(world, name)
+    assert min(reached["reorgs"], reached["folds"], 2 * reached["seals"]) > 20, reached
+    assert min(reached["absences"], 5 * reached["doubts"]) > 20, reached
 
 
 def canon_at(anchor: BlockRef, *added: BlockRef, floor: int = 0, now_ms: int = 0) -> Canon:
@@ -221,8 +225,56 @@ def test_snapshot_above_a_tip_that_is_not_final_does_not_build_on_it() -> None:
     everywhere(canon, 40, 10, ref(14), "history")
     assert canon.step(20_000) is None
     everywhere(canon, 50, 5, ref(9), "history")
-    row = shown(canon.step(20_000))
+    assert canon.step(20_000) is None, "it is not known yet which of the shown blocks left"
+    assert canon.doubt() == (ref(9), 4)
+    canon.settle(ref(9), [ref(number) for number in range(4, 9)])
+    assert canon.doubt() is None
+    change = canon.step(20_000)
+    row = shown(change)
     assert (row.head, row.loads) == (ref(14), (10, 11, 12, 40, 41, 42, 50, 51, 52))
+    assert change is not None
+    assert change.reorg is not None
+    assert change.reorg.ancestor == ref(4)
+    assert change.reorg.removed == (ref(6, "gone"), ref(5, "gone"))
+    assert change.reorg.added == tuple(ref(number) for number in range(5, 10))
+
+
+def test_snapshot_amid_head_blocks_of_another_branch_does_not_build_on_them() -> None:
+    canon = canon_at(ref(4), *(ref(number, "gone") for number in range(5, 9)))
+    everywhere(canon, 10, 0, ref(4), "history")
+    for number in range(5, 9):
+        everywhere(canon, number * 10, number, ref(number, "gone"))
+    assert shown(canon.step(0)).head == ref(8, "gone")
+    ahead = ForkUpdate(1, ref(9), None, ref(7), (), (ref(7), ref(8), ref(9)), 0)
+    assert canon.apply_fork(ahead, 0)
+    everywhere(canon, 100, 5, ref(5, "gone"))
+    for number in range(6, 10):
+        everywhere(canon, 100 + number * 10, number, ref(number))
+    assert canon.step(60_000) is None
+    assert canon.fork_gap() == (ref(7), 5)
+    canon.close_fork_gap([ref(5, "gone"), ref(6)])
+    change = canon.step(0)
+    assert shown(change).head == ref(9)
+    assert change is not None
+    assert change.reorg is not None
+    assert change.reorg.ancestor == ref(5, "gone")
+    assert [one.number for one in change.reorg.removed] == [8, 7, 6]
+    assert change.reorg.added == tuple(ref(number) for number in range(6, 10))
+
+
+def test_snapshot_amid_head_blocks_of_its_own_branch_changes_nothing() -> None:
+    canon = canon_at(ref(4), *(ref(number) for number in range(5, 9)))
+    everywhere(canon, 10, 0, ref(4), "history")
+    for number in range(5, 9):
+        everywhere(canon, number * 10, number, ref(number))
+    before = shown(canon.step(0))
+    ahead = ForkUpdate(1, ref(8), None, ref(7), (), (ref(7), ref(8)), 0)
+    assert canon.apply_fork(ahead, 0)
+    change = canon.step(0)
+    row = shown(change)
+    assert (row.head, row.loads, row.finalized) == (before.head, before.loads, ref(7))
+    assert change is not None
+    assert change.reorg is None
 
 
 def test_load_that_is_half_on_the_fork_goes_whole_and_comes_again() -> None:
