@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
+
+from infra.roles.process_logs import LOGGERS
 
 pytest_plugins = ["tests.anvil_fixture", "tests.clickhouse_fixture", "tests.kafka_rig"]
 
@@ -41,3 +47,15 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.delenv("FORCE_COLOR", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_its_own() -> Iterator[None]:
+    """What a test, or a command that it calls, makes of the process's logs ends with it."""
+    hook, kept = threading.excepthook, [logging.getLogger(name) for name in LOGGERS]
+    states = [(logger, logger.handlers[:], logger.propagate) for logger in kept]
+    yield
+    structlog.reset_defaults()
+    threading.excepthook = hook
+    for logger, handlers, propagates in states:
+        logger.handlers[:], logger.propagate = handlers, propagates

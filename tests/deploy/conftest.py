@@ -7,6 +7,7 @@ they fail.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -47,7 +48,16 @@ def _built() -> Path:
     if shutil.which("go") is None:
         _unavailable("Go is not installed, so Helm's library cannot be built")
     folder.mkdir(parents=True, exist_ok=True)
-    fresh = folder / f"renderer.{os.getpid()}"
+    with (folder / "lock").open("w") as lock:
+        # Of several test processes one builds, the others wait.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not binary.exists():
+            _build(binary)
+    return binary
+
+
+def _build(binary: Path) -> None:
+    fresh = binary.with_name(f"renderer.{os.getpid()}")
     command = ["go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", str(fresh)]
     try:
         done = subprocess.run(
@@ -65,7 +75,6 @@ def _built() -> Path:
     if done.returncode != 0:
         _unavailable(f"Go could not build the renderer: {done.stderr.strip()[-500:]}")
     fresh.replace(binary)
-    return binary
 
 
 def _unavailable(reason: str) -> NoReturn:

@@ -55,7 +55,7 @@ def ends(headrace: Headrace, what: str, code: ExitCode, *words: str) -> str:
     before = headrace.log.stat().st_size if headrace.log.exists() else 0
     process = headrace.start(*words)
     try:
-        got = process.wait(60)
+        got = process.wait(PATIENCE_SECONDS)
     finally:
         headrace.end(process)
     said = headrace.log.read_bytes()[before:].decode()

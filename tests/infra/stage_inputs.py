@@ -19,7 +19,7 @@ from schemas.segments import (
 )
 from schemas.tables import WITHDRAWALS, empty_block
 
-SOON = 10.0
+SOON = 120.0
 
 SEGMENT_BLOCKS, PARTITION_BLOCKS = 10, 100
 

@@ -42,7 +42,7 @@ def test_a_run_waits_for_a_query(data_dir: Path) -> None:
                 run()
             assert not waiting.done()
             used = query.http_port
-        assert waiting.result(timeout=60) > 0
+        assert waiting.result(timeout=240) > 0
     assert used > 0
 
 

@@ -187,7 +187,6 @@ def _used(spec: ColumnSpec) -> str:
     return f"notEmpty({spec.name})" if spec.kind.shape == "list" else "1"
 
 
-@pytest.mark.timeout(600)
 def test_any_other_value_in_a_proven_column_is_noticed(
     indexed: Indexed, said: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 import structlog
 
 from infra.logs import configure_logs, redact_text
-
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 def test_lines_are_json_with_event_and_keys(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from infra.queues import ByteQueue, QueueClosed
 from schemas.segments import Envelope
 
-SOON = 5.0
+SOON = 120.0
 
 
 def envelope(value: bytes, lane: str = "history") -> Envelope:

@@ -96,7 +96,6 @@ def apply_variant(connection: Connection, variant: str) -> None:
                 )
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("variant", "seed", "reorgs"),
     [("deduplication off", 41, 100), ("deduplication on", 42, 40), ("merges stopped", 43, 40)],

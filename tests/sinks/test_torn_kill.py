@@ -102,7 +102,6 @@ def endpoint_of(server: EmbeddedServer) -> Endpoint:
     return server.endpoint(database=DATABASE)
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", [51])
 def test_killed_at_random_moments_and_started_again(tmp_path: Path, seed: int) -> None:
     print("seed", seed)
@@ -142,7 +141,6 @@ def test_killed_at_random_moments_and_started_again(tmp_path: Path, seed: int) -
         assert rows == [(chain.head.number + 1, chain.head.number + 1)]
 
 
-@pytest.mark.timeout(300)
 def test_publisher_outlives_a_server_that_is_killed(tmp_path: Path) -> None:
     chain = SmallChain(53, 20)
     with (

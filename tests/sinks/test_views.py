@@ -228,7 +228,6 @@ def test_every_view_of_a_database_embeds_the_same_scalar() -> None:
     assert len({view.record for view in made}) == len(made) == 3 * len(TABLES) + 3
 
 
-@pytest.mark.timeout(120)
 def test_no_query_over_several_views_is_ever_torn(chain: Chain, endpoint: Endpoint) -> None:
     """Heads jump to and fro as fast as canon rows can be written; every query sees one of them."""
     segments: list[list[Segment]] = [

@@ -238,7 +238,6 @@ def test_errors_of_a_query_keep_their_class(database: Connection) -> None:
         database.execute("SELEC 1")
 
 
-@pytest.mark.timeout(120)
 def test_the_server_is_killed_in_the_middle_of_inserts_and_nothing_is_lost(
     tmp_path: Path,
 ) -> None:

@@ -6,7 +6,7 @@ import urllib.request
 from typing import Any
 
 
-def post(url: str, body: bytes, timeout: float = 20) -> bytes:
+def post(url: str, body: bytes, timeout: float = 60) -> bytes:
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=timeout) as response:
         return response.read()

@@ -85,7 +85,7 @@ def _started(*options):
 
 def _stopped(process):
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=20) == 0
+    assert process.wait(timeout=120) == 0
     process.stdout.close()
 
 

@@ -9,8 +9,6 @@ import websockets
 from infra.devchain import Budget, Chain, DevchainServer, Fault, Spec, serve_in_thread
 from infra.devchain.control import set_fault
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.fixture
 def chain() -> Chain:

@@ -69,7 +69,6 @@ def test_what_keeps_a_cluster_from_starting_is_quoted(
     assert not LocalDirectory(folder).held()
 
 
-@pytest.mark.timeout(600)
 def test_a_cluster_from_start_to_wipe(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Up, followed to the head, refused a second time, down, up again where it was, wiped."""
     require_kafka()

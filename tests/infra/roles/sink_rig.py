@@ -37,7 +37,7 @@ from tests.stored_truth import assert_stored
 
 CHAIN_ID = 1337
 BLOCKS = 100
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 240.0
 LANES: tuple[Lane, ...] = ("history",)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
+from structlog.testing import capture_logs
 
 from infra.kafka.clients import consumer_config
 from infra.roles import in_flight as in_flight_module
@@ -15,7 +16,7 @@ from infra.roles.segment_requests import ATTEMPTS_MAX, SegmentRequests
 from infra.settings_cluster import KafkaSettings
 from schemas.chains import load_chains
 from schemas.codec import decode_segment_wanted
-from schemas.errors_canon import CoreLoadMissing
+from schemas.errors_roles import SegmentNotBrought
 from schemas.topics import TOPICS, topic_name
 from sinks.canon_row import Missing
 
@@ -79,16 +80,20 @@ def test_what_became_visible_is_not_lost() -> None:
 def test_a_lost_segment_is_asked_for_a_few_times_and_then_halts() -> None:
     requests = SegmentRequests(1, "7.ab", in_flight(Answers()), at_once)
     ids = []
-    for _ in range(ATTEMPTS_MAX):
-        requests.want(EVENTS)
-        (envelope,) = requests.take(19)
-        wanted = decode_segment_wanted(envelope.value)
-        assert (wanted.from_block, wanted.to_block, wanted.streams) == (20, 29, ("events",))
-        ids.append(wanted.request_id)
+    with capture_logs() as said:
+        for _ in range(ATTEMPTS_MAX):
+            requests.want(EVENTS)
+            (envelope,) = requests.take(19)
+            wanted = decode_segment_wanted(envelope.value)
+            assert (wanted.from_block, wanted.to_block, wanted.streams) == (20, 29, ("events",))
+            ids.append(wanted.request_id)
     assert len(set(ids)) == ATTEMPTS_MAX
+    warned = [(line["event"], line["code"]) for line in said]
+    assert warned == [("segment_still_wanted", "HR-6315")] * (ATTEMPTS_MAX - 1)
+    assert "headrace ingest" in said[0]["fix"]
     requests.want(EVENTS)
 
-    with pytest.raises(CoreLoadMissing):
+    with pytest.raises(SegmentNotBrought):
         requests.take(19)
 
 
@@ -107,7 +112,7 @@ def test_whoever_asks_for_requests_does_not_wait_for_the_brokers() -> None:
     class Slow(Answers):
         def committed(self, position: Position) -> int:
             asked.set()
-            assert may_answer.wait(20)
+            assert may_answer.wait(120)
             return super().committed(position)
 
     answered = threading.Event()
@@ -122,10 +127,10 @@ def test_whoever_asks_for_requests_does_not_wait_for_the_brokers() -> None:
     requests = SegmentRequests(1, "7.ab", in_flight(Slow()), start)
     requests.want(EVENTS)
     assert requests.take(19) == []
-    assert asked.wait(20)
+    assert asked.wait(120)
     assert requests.take(19) == [], "one question at a time"
     may_answer.set()
-    assert answered.wait(20)
+    assert answered.wait(120)
 
     assert len(requests.take(19)) == 1
 

@@ -26,7 +26,7 @@ from tests.infra.roles.test_ingest_jobs import assert_shows
 from tests.ingest.devchain_node import CHAIN_ID, LOCAL, small_chain
 
 RAW = ("raw.blocks.history", "raw.logs.history", "raw.blocks.head", "raw.logs.head")
-WAIT_SECONDS_MAX = 60.0
+WAIT_SECONDS_MAX = 240.0
 
 
 @contextmanager
@@ -163,6 +163,26 @@ def test_a_request_is_answered_while_the_head_is_followed(
             return any(one.headers.get(AGAIN) == "mine" for one in sent)
 
         until(answered, "the segment that was asked for")
+
+
+def test_an_ingester_with_nothing_else_to_do_serves_what_was_asked_for_before(
+    kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    chain = small_chain(60)
+    with serve_in_thread(chain) as server:
+        url = server.http_urls[0]
+        with ingester(kafka, tmp_path, url, "--to", "39") as process:
+            ended(process)
+        with EnvelopeProducer(kafka) as producer:
+            for at in (7, 12):
+                now_ms = int(time.time() * 1000)
+                wanted = SegmentWanted(CHAIN_ID, at, at, None, ("logs",), f"{at}", "", now_ms)
+                producer.deliver_blocking(request_envelope(wanted))
+        for _ in range(2):
+            with ingester(kafka, tmp_path, url, "--to", "39") as process:
+                ended(process)
+    again = [one.headers.get(AGAIN) for one in read_topic(kafka, "raw.logs.history")]
+    assert sorted(one for one in again if one) == ["12", "7"], "served, and once"
 
 
 def test_topics_that_are_missing_are_named(kafka_settings: KafkaSettings, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_signal_drains(kind: str, number: signal.Signals, code: ExitCode) -> N
     child = started(kind)
     child.send_signal(number)
 
-    out, err = child.communicate(timeout=60)
+    out, err = child.communicate(timeout=240)
 
     assert (child.returncode, out) == (code, "drained\n")
     assert "role_drains" in err
@@ -98,7 +98,7 @@ def test_a_second_signal_ends_at_once() -> None:
     assert any("role_drains" in line for line in iter(child.stderr.readline, ""))
     child.send_signal(signal.SIGTERM)
 
-    child.communicate(timeout=60)
+    child.communicate(timeout=240)
 
     assert child.returncode == ExitCode.interrupted
 
@@ -117,7 +117,7 @@ def test_a_drain_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -
 
     run.stop()
 
-    assert over.wait(60)
+    assert over.wait(240)
     assert ended == [ExitCode.failed]
 
 
@@ -159,7 +159,7 @@ def test_a_role_that_drains_is_not_ready() -> None:
     run.stop()
     run.stop()
 
-    assert told.wait(60)
+    assert told.wait(240)
     assert "draining" in run.health.unmet()
     assert run.health.stuck() == {}
     run.ended()

@@ -41,7 +41,7 @@ from tests.ingest.devchain_node import (
 )
 
 ROOT = Path(__file__).parents[3]
-WAIT_SECONDS_MAX = 60.0
+WAIT_SECONDS_MAX = 240.0
 BLOCKS = 400
 
 Place = tuple[str, int, int, str]
