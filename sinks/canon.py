@@ -11,7 +11,6 @@ What a canon row shows sticks over restarts: its loads are taken first, whatever
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -309,7 +308,11 @@ class Canon(Durable):
         old, kept = self.shown, self._replaced.kept
         if old is None or kept is None:
             return None
-        joined = map(self._named_block, range(kept + 1, row.head.number + 1))
-        added = itertools.takewhile(lambda found: found is not None, joined)
+        added: list[BlockRef] = []
+        for number in range(kept + 1, row.head.number + 1):
+            joined = self._named_block(number)
+            if joined is None:
+                break
+            added.append(joined)
         ancestor = self._block(kept)
         return Reorg(ancestor, old.head, row.head, self._replaced.removed(), tuple(added))
