@@ -5,6 +5,8 @@
    whole; after ``stale_fork_ms`` without one, the longest durable prefix of the new fork is shown.
    A→B→A before B is durable changes nothing.
 3. Otherwise the visible height never goes back.
+4. A snapshot that begins above shown blocks which are not final does not say if they left. They
+   stay, and nothing is built on them, until stored rows name the ancestors (`doubt`).
 
 What a canon row shows sticks over restarts: its loads are taken first, whatever came since.
 """
