@@ -7,6 +7,7 @@ moments of the kills, and what the chain does.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -63,7 +64,8 @@ def test_clickhouse_killed_comes_back(tmp_path: Path, dice: Random) -> None:
                 until(lambda: shown(headrace) >= 0, "ClickHouse is not up")
                 time.sleep(dice.uniform(0.5, 4.0))
                 for pid in headrace.clickhouse_pids():
-                    os.kill(pid, signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
                 time.sleep(0.5)
             miner.stop()
             head = miner.chain.head.header.number
