@@ -15,7 +15,11 @@ LOCK    := requirements/dev.txt
 UV      := VIRTUAL_ENV=$(VENV) $(BIN)/uv
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
            --no-emit-index-url --no-emit-find-links --no-header
+TOGETHER := --numprocesses auto --dist worksteal
 PACKAGES := ingest processors sinks schemas infra
+
+# Hundreds of Python processes start here: kept bytecode spares each of them a second of CPU.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: all help setup demo run test check lint types layout drift bench chaos golden docs lock wheel clean
 
@@ -54,8 +58,8 @@ run: $(STAMP)  ## index a real chain: make run RPC=https://… [ARGS="--chain ba
 	@test -n "$(RPC)" || { echo 'Name an endpoint: make run RPC=https://… [ARGS="--chain NAME --from N"]' >&2; exit 2; }
 	@$(BIN)/headrace run --rpc "$(RPC)" $(ARGS)
 
-test: $(STAMP)  ## every test (ARGS="tests/sinks -k ledger" for some)
-	$(BIN)/pytest $(ARGS)
+test: $(STAMP)  ## every test, several at a time (ARGS="tests/sinks -k ledger" for some, one by one)
+	$(BIN)/pytest $(or $(ARGS),$(TOGETHER))
 
 check: lint types layout drift  ## lint, format, types, layout, docs drift
 

@@ -23,10 +23,19 @@ FOR_TESTS = (
     "HEADRACE_REQUIRE_HELM",
     "HEADRACE_REQUIRE_KAFKA",
 )
+PROCESS_BYTES = 2 * 1024**3
+"""What one of several test processes may need: a broker, two ClickHouse servers, every role."""
+PROCESSES_MAX = 8
 
 # No deadlines: a slow machine is no failure. A failing example prints how to repeat it.
 settings.register_profile("headrace", deadline=None, print_blob=True)
 settings.load_profile("headrace")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Two a core, as far as the memory goes: a test waits most of its time for what it started."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(2 * (os.cpu_count() or 1), memory // PROCESS_BYTES, PROCESSES_MAX))
 
 
 @pytest.fixture(scope="session")
