@@ -153,3 +153,18 @@ class RewindOfCluster(Permanent):
         "stop the roles, migrate to a new database (another ClickHouse) under another "
         "`topic_prefix`, and start them with `from` as before"
     )
+
+
+class SegmentNotBrought(Permanent):
+    """A segment that the publisher misses does not come although it was asked for."""
+
+    code = "HR-6315"
+    what = "segment {segment} of {stream} was asked for {attempts} time(s) and has not come"
+    why = (
+        "no ingester of the chain serves requests (with `--to N` it ends when N is acknowledged), "
+        "or a stage behind it does not take what it brings; nothing above can be shown"
+    )
+    fix = (
+        "run `headrace ingest` with the same settings: it serves what was asked for, also with "
+        "`--to N` before it ends; if one runs, see its log, and `headrace dlq list`"
+    )

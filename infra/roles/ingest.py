@@ -15,7 +15,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any
 
 import structlog
@@ -157,7 +157,7 @@ class Ingester:
         role.health.ready("kafka")
 
     async def run(self, said: Preflight, stop: asyncio.Event, display: Display) -> None:
-        """Ingest until the target is acknowledged, `stop` is set, or a job fails.
+        """Ingest until the target is acknowledged and no request waits, or `stop`, or a failure.
 
         Raises
         ------
@@ -186,7 +186,7 @@ class Ingester:
             self._write_checkpoints(),
             self._read_checkpoints(),
         ]
-        until = [stop.wait(), self._until(first, last)]
+        until = [stop.wait(), self._until(first, last, requests)]
         with self._shown(display, progress):
             try:
                 await _first_of([*jobs, *until])
@@ -245,9 +245,17 @@ class Ingester:
         final = -1 if said.finalized is None else said.finalized.number
         return last is not None and last < self._source.facts.segment_start(final + 1)
 
-    async def _until(self, first: int, last: int | None) -> None:
-        """Wait until all that is wanted is acknowledged; raise what made a message fail."""
-        while last is None or not self.checkpoint.reached(first, last):
+    async def _until(self, first: int, last: int | None, requests: RequestJob) -> None:
+        """Wait until all that is wanted is acknowledged; raise what made a message fail.
+
+        Whoever was asked for a segment while nobody ingested is to have it, too.
+        """
+        await self._while(lambda: last is None or not self.checkpoint.reached(first, last))
+        low, end = await asyncio.to_thread(self._requests.bounds)
+        await self._while(lambda: low < end and not requests.served_to(end))
+
+    async def _while(self, waiting: Callable[[], bool]) -> None:
+        while waiting():
             for producer in self._producers.values():
                 producer.flush(0.0)
             self._role.health.beat("ingest")

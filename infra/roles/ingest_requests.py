@@ -60,7 +60,11 @@ class RequestJob:
         self._source, self._pool, self._sinks = source, pool, sinks
         self._checkpoint, self._poll = checkpoint, poll
         self._open: dict[int, asyncio.Task[None]] = {}
-        self._next = 0
+        self._next = checkpoint.requests_offset
+
+    def served_to(self, offset: int) -> bool:
+        """Whether every request below an offset was served, or was none that could be."""
+        return min(self._open, default=self._next) >= offset
 
     async def run(self, seconds: float = 0.5) -> None:
         """Serve until cancelled.

@@ -6,11 +6,15 @@ import threading
 import time
 from collections.abc import Callable
 
+import structlog
+
 from infra.roles.in_flight import InFlight
 from schemas.codec import encode_segment_wanted
-from schemas.errors_canon import CoreLoadMissing
+from schemas.errors_roles import SegmentNotBrought
 from schemas.segments import REQUESTS, Envelope, SegmentWanted
 from sinks.canon_row import Missing
+
+log = structlog.get_logger(__name__)
 
 ATTEMPTS_MAX = 5
 """How often one segment is asked for before the publisher halts."""
@@ -67,7 +71,7 @@ class SegmentRequests:
 
         Raises
         ------
-        CoreLoadMissing
+        SegmentNotBrought
             If one was asked for too often.
         """
         if not self._answered.is_set():
@@ -104,9 +108,14 @@ class SegmentRequests:
     def _request(self, missing: Missing) -> Envelope:
         key = (missing.stream, missing.from_block)
         attempts = self._asked[key] = self._asked.get(key, 0) + 1
-        if attempts > ATTEMPTS_MAX:
+        if attempts > 1:
             segment = f"{missing.from_block}-{missing.to_block}"
-            raise CoreLoadMissing(segment=segment, stream=missing.stream, attempts=attempts - 1)
+            late = SegmentNotBrought(segment=segment, stream=missing.stream, attempts=attempts - 1)
+            if attempts > ATTEMPTS_MAX:
+                raise late
+            log.warning(
+                "segment_still_wanted", code=late.code, what=late.what_text, fix=late.fix_text
+            )
         self._count += 1
         wanted = SegmentWanted(
             chain_id=self._chain_id,
