@@ -19,6 +19,7 @@ from schemas.codec import decode_segment_wanted
 from schemas.errors_roles import SegmentNotBrought
 from schemas.topics import TOPICS, topic_name
 from sinks.canon_row import Missing
+from tests.infra.roles.workers import until
 
 FACTS = load_chains()["local"].resized(10, 100)
 PARTITIONS = {topic.name: topic.partitions(4) for topic in TOPICS}
@@ -187,6 +188,8 @@ def test_one_client_a_group_answers_all_questions(
     member.commit(offsets=[place], asynchronous=False)
     member.close()
     brokers = Brokers(kafka)
+    # A broker does not lead a partition at once that was just made.
+    until(lambda: brokers.end_of((groups[0], topic, 1)) is not None, "the partition's leader")
 
     for _ in range(5):
         assert brokers.committed((groups[0], topic, 1)) == 7

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from infra.kafka.admin import connect
 from infra.kafka.clients import consumer_config
@@ -43,6 +43,9 @@ from tests.ingest.devchain_node import (
 ROOT = Path(__file__).parents[3]
 WAIT_SECONDS_MAX = 240.0
 BLOCKS = 400
+
+LEADER_COMES = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
+"""A broker does not lead a partition at once that was just made."""
 
 Place = tuple[str, int, int, str]
 """Topic, first and last block, last hash: what a segment is known by."""
@@ -198,8 +201,20 @@ def ends(kafka: KafkaSettings, topic: str) -> dict[int, int]:
     name = topic_name(kafka.topic_prefix, topic)
     consumer = asker(kafka.bootstrap[0], "asker")
     partitions = topics_by_name()[topic].partitions(kafka.partitions)
-    places = [TopicPartition(name, one) for one in range(partitions)]
-    return {at.partition: consumer.get_watermark_offsets(at, 20)[1] for at in places}
+    found: dict[int, int] = {}
+
+    def answered() -> bool:
+        for one in range(partitions):
+            try:
+                place = TopicPartition(name, one)
+                found[one] = consumer.get_watermark_offsets(place, 20)[1]
+            except KafkaException as raised:
+                if raised.args[0].code() not in LEADER_COMES:
+                    raise
+        return len(found) == partitions
+
+    until(answered, "the partitions' leaders")
+    return found
 
 
 def count(kafka: KafkaSettings, topic: str) -> int:
