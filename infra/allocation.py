@@ -11,8 +11,6 @@ KEPT_BYTES = 96 << 20
 """Freed memory that stays with the process."""
 MAPPED_FROM_BYTES = 32 << 20
 """Buffers of this size and above are mapped and unmapped on their own; glibc takes no more."""
-YOUNG_OBJECTS, YOUNG_COLLECTIONS, MIDDLE_COLLECTIONS = 20_000, 20, 50
-"""Thresholds of the garbage collector: columns make few cycles, payloads many objects."""
 
 
 def settle_allocation() -> None:
@@ -20,11 +18,10 @@ def settle_allocation() -> None:
 
     Segments of some MiB are made and dropped all the time. glibc returns such buffers to the
     system and faults in fresh pages for the next; the garbage collector looks through every
-    loaded module again and again..
+    loaded module again and again.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, YOUNG_COLLECTIONS, MIDDLE_COLLECTIONS)
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # glibc; musl and macOS have none
         libc.mallopt(M_MMAP_THRESHOLD, MAPPED_FROM_BYTES)

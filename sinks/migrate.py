@@ -192,14 +192,16 @@ def _create_views(
     family: EngineFamily,
 ) -> None:
     """Make the views that are missing or were made by another version."""
-    made = []
-    for view in wanted:
-        digest = hashlib.blake2b(view.sql.encode(), digest_size=8).hexdigest()
-        if recorded.get(view.record) != digest:
-            for needed in view.databases:
-                connection.execute(f"CREATE DATABASE IF NOT EXISTS {needed}{family.on_cluster}")
-            connection.execute(view.sql)
-            made.append((view.record, digest))
+    digests = {
+        view.record: hashlib.blake2b(view.sql.encode(), digest_size=8).hexdigest()
+        for view in wanted
+    }
+    missing = [view for view in wanted if recorded.get(view.record) != digests[view.record]]
+    for needed in dict.fromkeys(name for view in missing for name in view.databases):
+        connection.execute(f"CREATE DATABASE IF NOT EXISTS {needed}{family.on_cluster}")
+    for view in missing:
+        connection.execute(view.sql)
+    made = [(view.record, digests[view.record]) for view in missing]
     _record_layouts(connection, database, made)
     if made:
         views.refresh_chains(connection, family)

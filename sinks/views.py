@@ -7,7 +7,7 @@ No view uses FINAL, and none shows `load_id`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from schemas.tables import Table
@@ -17,6 +17,9 @@ from sinks.ddl import LOAD_ID, OPEN, SEALED, EngineFamily, quoted
 CHAINS_DATABASE = "chains"
 FINALITIES = {"": "head", "_safe": "safe", "_finalized": "finalized"}
 """Suffix of the database, and the field of the canon row that bounds what it shows."""
+
+_OWN = {"chain": "String", "chain_id": "UInt64"}
+"""What a view of `chains` adds to a table's columns, with their types."""
 
 CANON_FIELDS = (
     "generation", "seq", "floor", "head", "safe", "finalized", "straddling", "sealed", "loads",
@@ -194,24 +197,27 @@ def create_functions(connection: Connection, family: EngineFamily | None = None)
         connection.execute(f"CREATE OR REPLACE FUNCTION {name}{cluster} AS {body}")
 
 
-def chains_view(table: str, columns: Sequence[str], chains: Sequence[tuple[str, int]]) -> str:
+def chains_view(table: str, columns: Mapping[str, str], chains: Sequence[tuple[str, int]]) -> str:
     """The view that unions a table over chains.
 
     Parameters
     ----------
     columns
-        The columns that every one of the chains has.
+        The columns that every one of the chains has, with their ClickHouse types.
     chains
         (database, chain id); each chain's part is a snapshot, the union is not one.
     """
     parts = []
     for database, chain_id in chains:
-        own = {"chain": quoted(database), "chain_id": f"toUInt64({chain_id})"}
+        own = dict(zip(_OWN, (quoted(database), f"toUInt64({chain_id})"), strict=True))
         # A transaction has a chain_id of its own, signed by its sender: that one stays.
         added = [f"{value} AS {name}" for name, value in own.items() if name not in columns]
         parts.append(f"SELECT {', '.join([*added, *columns])} FROM {database}.{table}")
     body = "\nUNION ALL\n".join(parts)
-    return f"CREATE OR REPLACE VIEW {CHAINS_DATABASE}.{table} AS\n{body}"
+    types = {name: type_ for name, type_ in _OWN.items() if name not in columns} | dict(columns)
+    # Declared, as those of a chain's own views are, so that the query need not be analysed.
+    declared = ", ".join(f"{name} {type_}" for name, type_ in types.items())
+    return f"CREATE OR REPLACE VIEW {CHAINS_DATABASE}.{table} ({declared}) AS\n{body}"
 
 
 def refresh_chains(connection: Connection, family: EngineFamily | None = None) -> list[str]:
@@ -259,9 +265,9 @@ def _union_sql(
 ) -> str:
     """The union over the chains that have the table, of the columns that agree in type."""
     having = [pair for pair in chains if any(pair[0] in places for _, places in columns)]
-    shared = [
-        name
+    shared = {
+        name: next(iter(places.values()))
         for name, places in columns
         if len(places) == len(having) and len(set(places.values())) == 1
-    ]
+    }
     return chains_view(table, shared, having)
