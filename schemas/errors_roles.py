@@ -136,8 +136,14 @@ class RedriveUnfit(Permanent):
 
     code = "HR-6313"
     what = "dead letter {letter} cannot be driven again: {reason}"
-    why = "its original bytes or headers are not kept in it"
-    fix = "ingest the range again: `headrace replay`"
+    why = (
+        "its original bytes are not kept in it; or it told of a moment (a head, a fork, a claim, a "
+        "request), and said again later it would be false"
+    )
+    fix = (
+        "a segment: ingest its range again, `headrace replay`; a head: start the ingester of the "
+        "head lane again, it tells the headers above the final block anew; any other: nothing"
+    )
 
 
 class RewindOfCluster(Permanent):
