@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from schemas.codec import UnknownMessage, decode_dead_letter, encode_dead_letter, message_name
 from schemas.errors import HeadraceError
@@ -59,9 +61,11 @@ class Letter:
     offset: int
     """Its offset."""
     letter: DeadLetter
-    """What it holds."""
+    """What it holds; in a list without the bytes of the refused message."""
     headers: dict[str, str]
     """Its headers."""
+    size_bytes: int
+    """Bytes of the refused message."""
     redriven: int = 0
     """How often it was driven again."""
 
@@ -105,13 +109,44 @@ class Letter:
         return Envelope(DEAD_LETTERS, self.letter.key, b"", headers)
 
 
-class Letters:
-    """Messages of the topic `dead_letters`, put together to letters."""
+def read_letter(
+    partition: int, offset: int, value: bytes, headers: dict[str, str]
+) -> Letter | None:
+    """A message of the topic as a letter; None where it is none of ours."""
+    try:
+        letter = decode_dead_letter(value)
+    except UnknownMessage:
+        return None
+    return Letter(partition, offset, letter, headers, len(letter.value))
 
-    def __init__(self) -> None:
-        self.letters: dict[str, Letter] = {}
-        self.unread = 0
-        """Messages that are no letters of ours."""
+
+class Letters:
+    """The letters of a topic in, message by message; those that are asked for out, as a list.
+
+    What they hold is let go: a list of many does not need the memory of all.
+
+    Parameters
+    ----------
+    wanted
+        Which letters are asked for.
+    count_max
+        How many of them, at most; None for all.
+    newest
+        The newest of them, newest first; else the oldest, oldest first.
+    """
+
+    def __init__(
+        self,
+        wanted: Callable[[Letter], bool] = lambda _letter: True,
+        count_max: int | None = None,
+        *,
+        newest: bool = False,
+    ) -> None:
+        self.found = 0
+        """Letters that were asked for, whether the list has room for them or not."""
+        self._wanted, self._count_max = wanted, count_max
+        self._sign = 1 if newest else -1
+        self._listed: list[tuple[tuple[int, int, int], Letter]] = []
         self._driven: dict[str, int] = {}
 
     def add(self, partition: int, offset: int, value: bytes, headers: dict[str, str]) -> None:
@@ -120,17 +155,20 @@ class Letters:
         if driven is not None:
             self._driven[driven] = self._driven.get(driven, 0) + 1
             return
-        try:
-            letter = Letter(partition, offset, decode_dead_letter(value), headers)
-        except UnknownMessage:
-            self.unread += 1
+        letter = read_letter(partition, offset, value, headers)
+        if letter is None or not self._wanted(letter):
             return
-        self.letters[letter.id] = letter
+        self.found += 1
+        at = self._sign * letter.letter.observed_at_ms
+        place = (at, self._sign * partition, self._sign * offset)
+        empty = replace(letter, letter=replace(letter.letter, value=b""))
+        heapq.heappush(self._listed, (place, empty))
+        if self._count_max is not None and len(self._listed) > self._count_max:
+            heapq.heappop(self._listed)
 
     def all(self) -> list[Letter]:
-        """Every letter, oldest first, with how often it was driven again."""
-        found = sorted(self.letters.values(), key=lambda one: one.letter.observed_at_ms)
+        """The list, with how often each letter was driven again."""
         return [
-            Letter(one.partition, one.offset, one.letter, one.headers, self._driven.get(one.id, 0))
-            for one in found
+            replace(one, redriven=self._driven.get(one.id, 0))
+            for _, one in sorted(self._listed, key=lambda kept: kept[0], reverse=True)
         ]

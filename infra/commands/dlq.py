@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -12,14 +13,19 @@ from infra.exit_codes import ExitCode
 from infra.options import ConfigOption, JsonOption, read_settings
 from infra.terminal import Terminal, open_terminal, show_table, sized
 from schemas.errors_roles import DeadLetterUnknown
-from sinks.dead_letters import Letter
+from sinks.dead_letters import Letter, Letters
 
 EXAMPLES = (
     "headrace dlq list --config headrace.toml",
+    "headrace dlq list --topic raw.logs.head --oldest --limit 1000",
     "headrace dlq show 0:17",
     "headrace dlq redrive 0:17 2:3",
     "headrace dlq redrive --all --code HR-6306",
 )
+
+
+LIST_LETTERS = 100
+"""How many letters are listed where nothing else is asked."""
 
 
 class Action(StrEnum):
@@ -47,6 +53,13 @@ def dlq(
         bool,
         typer.Option("--all", metavar="", help="Redrive every letter that was not driven yet."),
     ] = False,
+    limit: Annotated[
+        int,
+        typer.Option("--limit", metavar="N", min=1, help="How many are listed at most."),
+    ] = LIST_LETTERS,
+    oldest: Annotated[
+        bool, typer.Option("--oldest", metavar="", help="List the oldest, not the newest, first.")
+    ] = False,
     json: JsonOption = False,
 ) -> int:
     """Cluster: look at the messages that a role refused, and drive them again.
@@ -57,30 +70,34 @@ def dlq(
     settings = read_settings(config)
     terminal = open_terminal(json=json)
     # Heavy imports wait for their command.
-    from infra.roles.dead_letters import read_letters, redrive  # noqa: PLC0415
+    from infra.roles.dead_letters import (  # noqa: PLC0415
+        read_letters,
+        redrive,
+        whole_letters,
+    )
 
-    found = read_letters(settings.kafka).all()
-    named = {letter.id: letter for letter in found}
-    for one in letters or ():
-        if one not in named:
-            raise DeadLetterUnknown(letter=one)
-    chosen = [named[one] for one in letters] if letters else found
-    chosen = [
-        one
-        for one in chosen
-        if code in (None, one.letter.reason_code) and topic in (None, one.letter.topic)
-    ]
+    def wanted(one: Letter) -> bool:
+        named = not letters or one.id in letters
+        return (
+            named and code in (None, one.letter.reason_code) and topic in (None, one.letter.topic)
+        )
+
     if action is Action.list:
-        _list(terminal, chosen)
+        listed = Letters(wanted, limit, newest=not oldest)
+        _list(terminal, read_letters(settings.kafka, listed), listed.found)
         return int(ExitCode.ok)
     if not letters and not every:
         raise typer.BadParameter(f"name the letters to {action.value}, or say --all")
+    chosen = read_letters(settings.kafka, Letters(wanted))
+    for one in letters or ():
+        if one not in {letter.id for letter in chosen}:
+            raise DeadLetterUnknown(letter=one)
     if action is Action.show:
-        _show(terminal, chosen)
+        _show(terminal, whole_letters(settings.kafka, chosen))
         return int(ExitCode.ok)
     due = chosen if letters else [one for one in chosen if not one.redriven]
-    done = redrive(settings.kafka, due, lambda _letter: None)
-    _tell(terminal, [one.id for one in done.driven], [str(error) for _, error in done.unfit])
+    done = redrive(settings.kafka, whole_letters(settings.kafka, due))
+    _tell(terminal, done.driven, [str(error) for error in done.unfit])
     return int(ExitCode.failed if done.unfit else ExitCode.ok)
 
 
@@ -96,27 +113,26 @@ def _fields(one: Letter) -> dict[str, Any]:
         "partition": letter.partition,
         "offset": letter.offset,
         "key": letter.key.decode(errors="replace"),
-        "size_bytes": len(letter.value),
+        "size_bytes": one.size_bytes,
         "redriven": one.redriven,
     }
 
 
-def _list(terminal: Terminal, chosen: list[Letter]) -> None:
+def _list(terminal: Terminal, chosen: list[Letter], found: int) -> None:
     if terminal.json:
         terminal.write_json([_fields(one) for one in chosen])
         return
     columns = ("id", "at", "stage", "code", "topic", "partition", "offset", "size", "redriven")
     rows = [
-        tuple(
-            sized(len(one.letter.value)) if name == "size" else _fields(one)[name]
-            for name in columns
-        )
+        tuple(sized(one.size_bytes) if name == "size" else _fields(one)[name] for name in columns)
         for one in chosen
     ]
     show_table(terminal, "dead letters", columns, rows, right=("partition", "offset", "size"))
+    if found > len(chosen):
+        terminal.write_line(f"{len(chosen)} of {found} letters; --limit {found} lists all")
 
 
-def _show(terminal: Terminal, chosen: list[Letter]) -> None:
+def _show(terminal: Terminal, chosen: Iterator[Letter]) -> None:
     shown = [
         {**_fields(one), "headers": one.headers, "begins_with": one.letter.value[:64].hex()}
         for one in chosen
@@ -128,9 +144,9 @@ def _show(terminal: Terminal, chosen: list[Letter]) -> None:
         show_table(terminal, f"dead letter {fields['id']}", ("what", "value"), list(fields.items()))
 
 
-def _tell(terminal: Terminal, driven: list[str], unfit: list[str]) -> None:
+def _tell(terminal: Terminal, driven: Sequence[str], unfit: Sequence[str]) -> None:
     if terminal.json:
-        terminal.write_json({"redriven": driven, "unfit": unfit})
+        terminal.write_json({"redriven": list(driven), "unfit": list(unfit)})
         return
     terminal.write_line(f"{len(driven)} message(s) driven again")
     for reason in unfit:

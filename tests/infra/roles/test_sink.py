@@ -23,7 +23,7 @@ from schemas.topics import topic_name
 from sinks import writer
 from sinks.connection import Connection
 from sinks.consumer import LaneConsumer
-from sinks.dead_letters import dead_letter
+from sinks.dead_letters import Letters, dead_letter
 from sinks.segment_loader import SegmentLoader
 from tests.e2e.running import CHAIN
 from tests.infra.roles.sink_rig import (
@@ -197,7 +197,7 @@ def test_poison_of_each_topic_goes_to_dead_letters_and_stops_nobody(
     load(stored)
 
     stored.check_truth(chain)
-    letters = read_letters(stored.kafka).all()
+    letters = read_letters(stored.kafka, Letters())
     assert len(letters) == len(poisons) + len(misplaced)
     assert {letter.letter.stage for letter in letters} == {"sink"}
     assert {letter.letter.reason_code for letter in letters} == {"HR-3901", ForeignMessage.code}
