@@ -109,20 +109,19 @@ def test_command_serves_until_interrupted():
 
 def test_command_mines_reorganises_and_stamps_of_now():
     options = ("--blocks", "6", "--interval", "0.02", "--transactions", "2", "--logs", "3")
+    begun = time.time()
     process = _started(*options, "--now", "--reorg-every", "3", "--reorg-depth-max", "2")
     try:
         url = process.stdout.readline().strip()
         seen = {}
         replaced = False
-        deadline = time.monotonic() + 20
-        while not replaced and time.monotonic() < deadline:
+        while not replaced:
             block = call(url, "eth_getBlockByNumber", "latest", False)
-            assert abs(int(block["timestamp"], 16) - time.time()) < 15
+            assert begun - 15 < int(block["timestamp"], 16) < time.time() + 15
             for number in range(1, int(block["number"], 16)):
                 found = call(url, "eth_getBlockByNumber", hex(number), False)
                 if found is not None:
                     replaced |= seen.setdefault(number, found["hash"]) != found["hash"]
-        assert replaced
     finally:
         _stopped(process)
 
