@@ -5,10 +5,12 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import pytest
 from clickhouse_driver import errors as driver
+from clickhouse_driver.connection import Connection as DriverConnection
 
 from schemas import errors_sinks
 from schemas.errors import HeadraceError, Permanent, Transient
@@ -202,6 +204,90 @@ def test_two_threads_share_one_connection(database: Connection) -> None:
         thread.join()
     assert failures == []
     assert database.value("SELECT count() FROM t") == 60
+
+
+@contextmanager
+def relay(target: Endpoint) -> Iterator[tuple[Endpoint, Callable[[], None]]]:
+    """A way to a server, and what cuts every connection that takes it."""
+    ends: list[socket.socket] = []
+    threads: list[threading.Thread] = []
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while piece := source.recv(1 << 16):
+                sink.sendall(piece)
+        except OSError:
+            return
+
+    def cut() -> None:
+        while ends:
+            end = ends.pop()
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            while True:
+                near = listener.accept()[0]
+                far = socket.create_connection((target.host, target.port))
+                ends.extend((near, far))
+                for pair in ((near, far), (far, near)):
+                    threads.append(threading.Thread(target=pump, args=pair))
+                    threads[-1].start()
+
+        def accept() -> None:
+            with suppress(OSError):
+                serve()
+
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        try:
+            yield replace(target, port=listener.getsockname()[1]), cut
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            accepting.join()
+            cut()
+            for thread in threads:
+                thread.join()
+
+
+@pytest.fixture
+def pings(monkeypatch: pytest.MonkeyPatch) -> list[bool | None]:
+    """The answers to the driver's pings; each counts for as long as a test takes."""
+    answers: list[bool | None] = []
+    ask = DriverConnection.ping
+
+    def asked(connection: DriverConnection) -> bool | None:
+        answers.append(ask(connection))
+        return answers[-1]
+
+    monkeypatch.setattr(DriverConnection, "ping", asked)
+    monkeypatch.setattr("sinks.native.PING_SECONDS", 1e9)
+    return answers
+
+
+def test_a_connection_that_answered_is_not_asked_before_each_query(
+    database: Connection, pings: list[bool | None]
+) -> None:
+    with Connection(database.endpoint) as connection:
+        answers = [connection.value(f"SELECT {number}") for number in range(5)]
+
+    assert answers == [0, 1, 2, 3, 4]
+    assert pings == [True]
+
+
+def test_a_connection_cut_a_moment_after_it_answered_is_opened_again(
+    database: Connection, pings: list[bool | None]
+) -> None:
+    with relay(database.endpoint) as (endpoint, cut), Connection(endpoint) as connection:
+        before = [connection.value("SELECT 1"), connection.value("SELECT 2")]
+        cut()
+        after = connection.value("SELECT 3")
+
+    assert (before, after) == ([1, 2], 3)
+    assert pings == [True, False]
 
 
 def test_bytes_come_as_stored(database: Connection) -> None:
