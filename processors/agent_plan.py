@@ -1,10 +1,10 @@
-"""What one worker is to do, where it puts what it makes, and who counts: declarations."""
+"""What one worker is to do and how, where it puts what it makes, who counts: declarations."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from processors.fork import ForkLimits
 from processors.steps import Step
@@ -12,6 +12,25 @@ from schemas.errors import Permanent
 from schemas.segments import Envelope, Lane
 
 OnDelivered = Callable[[Envelope, int, int], None]
+
+SHAPE: Mapping[str, Any] = {
+    "processing_guarantee": "at_least_once",
+    "agent_supervisor": "mode.CrashingSupervisor",
+    "stream_wait_empty": True,
+    "store": "memory://",
+    "key_serializer": "raw",
+    "value_serializer": "raw",
+    "consumer_auto_offset_reset": "earliest",
+    "table_standby_replicas": 0,
+    "topic_allow_declare": False,
+    "topic_disable_leader": True,
+    "web_enabled": False,
+    "autodiscover": False,
+    "worker_redirect_stdouts": False,
+    # A member is known by its instance, not by where it runs.
+    "canonical_url": "http://headrace",
+}
+"""Options of a `faust.App` that no setting changes: the guarantees rest on them."""
 
 
 class Outputs(Protocol):

@@ -33,7 +33,7 @@ from processors.agent_messages import (
     read_observed,
     snapshot_envelope,
 )
-from processors.agent_plan import Outputs, Plan, Tally, TopicReading
+from processors.agent_plan import SHAPE, Outputs, Plan, Tally, TopicReading
 from processors.faust_offsets import (
     Acks,
     EagerTables,
@@ -69,27 +69,10 @@ BURST_MESSAGES_MAX = 256
 """Heads that share one write of the state."""
 CATCH_UP_MESSAGES = 4096
 """Heads that are read at once at the beginning of an assignment."""
+LIFT_SECONDS = 60.0
+"""How long a stored state may be behind the heads of other chains."""
 SNAPSHOT_UPDATES = 64
 """A whole snapshot goes to ``forks`` after so many updates of a chain."""
-
-SHAPE: Mapping[str, Any] = {
-    "processing_guarantee": "at_least_once",
-    "agent_supervisor": "mode.CrashingSupervisor",
-    "stream_wait_empty": True,
-    "store": "memory://",
-    "key_serializer": "raw",
-    "value_serializer": "raw",
-    "consumer_auto_offset_reset": "earliest",
-    "table_standby_replicas": 0,
-    "topic_allow_declare": False,
-    "topic_disable_leader": True,
-    "web_enabled": False,
-    "autodiscover": False,
-    "worker_redirect_stdouts": False,
-    # A member is known by its instance, not by where it runs.
-    "canonical_url": "http://headrace",
-}
-"""What no setting changes: the guarantees rest on it."""
 
 
 def build_app(plan: Plan, conf: Mapping[str, Any], outputs: Outputs, tally: Tally) -> faust.App:
@@ -240,6 +223,7 @@ class ReorgAgent:
         self._acks = Acks(app)
         self._burst: list[Waiting] = []
         self._generation: int | None = -1
+        self._heard, self._lifted_at = -1, 0.0
 
     async def run(self, stream: Any) -> None:
         """The agent."""
@@ -249,7 +233,8 @@ class ReorgAgent:
             while True:
                 # A timeout, and not a look into the queue: Faust empties that when it rebalances,
                 # and then waits for what we hold.
-                await asyncio.wait({coming}, timeout=BURST_SECONDS if self._burst else None)
+                seconds = BURST_SECONDS if self._burst else LIFT_SECONDS
+                await asyncio.wait({coming}, timeout=seconds)
                 if coming.done():
                     try:
                         event = coming.result()
@@ -275,9 +260,12 @@ class ReorgAgent:
         try:
             observed = await self._apply(message.offset, message.value or b"")
         except UnknownMessage as error:
+            self._heard = max(self._heard, message.offset)
             self._tally.refused("reorg", error)
             await refuse("reorg", self._plan, self._outputs, self._acks, waiting, error)
             return
+        # Not before: a head that halts its chain is to be heard again.
+        self._heard = max(self._heard, message.offset)
         self._burst.append(waiting)
         self._tally.derived("reorg", int(isinstance(observed, HeadObserved)), 0)
 
@@ -315,7 +303,7 @@ class ReorgAgent:
         if committed and not stored and not self._plan.rebuild_forks:
             changelog = topic_name(self._plan.prefix, FORK_STATE)
             raise ForkStateLost(changelog=changelog, heads=self._source.topic, offset=committed - 1)
-        self._generation = generation
+        self._generation, self._heard = generation, -1
         self._forget()
         self._chains = {
             key: Chain(NOTHING if self._rebuild else decode_fork(value, self._plan.limits))
@@ -345,14 +333,15 @@ class ReorgAgent:
                 with suppress(UnknownMessage):
                     await self._apply(one.offset, one.envelope.value)
             at = upto
+        self._heard = end - 1
         await self._settle()
 
     async def _settle(self) -> None:
         """Write the states of a burst, tell its updates, acknowledge its heads."""
         if self._generation != self._app.consumer_generation_id:
             self._forget()  # It is another's by now, or will be read again.
-        if self._burst:
-            self._lift(self._burst[-1].event.message.offset)
+            return
+        self._lift()
         changed = [self._chains[key] for key in sorted(self._changed)]
         for key in sorted(self._changed):
             await self._store(key, self._chains[key])
@@ -367,11 +356,17 @@ class ReorgAgent:
         self._burst.clear()
         self._changed.clear()
 
-    def _lift(self, offset: int) -> None:
-        """Chains that are silent have heard all that there was: who begins need not read it."""
+    def _lift(self) -> None:
+        """Chains that are silent have heard all that there was.
+
+        Who begins need not read it, nor take it for lost when retention has dropped it.
+        """
+        now = time.monotonic()
+        due = not self._burst or now - self._lifted_at >= LIFT_SECONDS
+        self._lifted_at = now if due else self._lifted_at
         for key, chain in self._chains.items():
-            if offset - chain.kept.offset >= CATCH_UP_MESSAGES:
-                chain.kept = replace(chain.kept, offset=offset)
+            if self._heard - chain.kept.offset >= (1 if due else CATCH_UP_MESSAGES):
+                chain.kept = replace(chain.kept, offset=self._heard)
                 self._changed.add(key)
 
     async def _store(self, key: bytes, chain: Chain) -> None:

@@ -16,7 +16,7 @@ from infra.roles.process_logs import LOGGERS, QuietHandler, quiet_logs
 from infra.settings import Settings
 from infra.settings_cluster import KafkaSettings
 from processors.abi import build_layouts
-from processors.agents import SHAPE
+from processors.agent_plan import SHAPE
 from processors.steps import build_steps
 from schemas.codec import UnknownMessage
 from schemas.errors_process import OffsetsLost, OneLaneEach

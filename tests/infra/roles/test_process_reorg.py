@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import random
 import signal
+import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import pytest
 from confluent_kafka.admin import NewTopic
@@ -21,7 +23,16 @@ from schemas.segments import Envelope, FinalityAdvanced
 from schemas.topics import FORK_STATE, topic_name, topics_by_name
 from sinks.fork_view import ForkView
 from tests.infra.roles.kafka_reader import read_topic
-from tests.infra.roles.workers import committed, count, drained, send, until, worker
+from tests.infra.roles.workers import (
+    Worker,
+    committed,
+    count,
+    drained,
+    forget_before,
+    send,
+    until,
+    worker,
+)
 from tests.processors.head_words import Message, block, final, head, random_heads
 
 HEADS = "raw.heads"
@@ -156,6 +167,43 @@ def test_a_state_older_than_what_is_committed_hears_the_rest(kafka: KafkaSetting
         one.stop()
     assert stored(kafka).state == straight(told)
     assert_follows(kafka, told)
+
+
+HASTY = """
+import sys, processors.agents as agents
+from infra.cli import main
+agents.LIFT_SECONDS = 0.2
+sys.exit(main(["process", "--lanes", "head", "--agents", "reorg"]))
+"""
+"""A worker that soon says of a silent chain that it has heard all there was."""
+
+
+def test_a_chain_that_is_silent_for_longer_than_heads_are_kept_has_lost_none(
+    kafka: KafkaSettings,
+) -> None:
+    told = random_heads(random.Random(21), 60)
+    other = [replace(one, chain_id=2) for one in random_heads(random.Random(22), 20)]
+    send(kafka, envelopes([*other, *told[:50]]))
+    hasty = Worker(kafka, [sys.executable, "-c", HASTY])
+    try:
+
+        def lifted() -> bool:
+            states = {one.key: one.value for one in read_topic(kafka, FORK_STATE)}
+            offsets = {decode_fork(one, ForkLimits()).offset for one in states.values()}
+            return len(states) == 2 and offsets == {count(kafka, HEADS) - 1}
+
+        until(lifted, "both states to reach to the end", hasty)
+    finally:
+        hasty.kill()
+    forget_before(kafka, HEADS, 0, count(kafka, HEADS))
+
+    send(kafka, envelopes(told[50:]))
+    with worker(kafka, "head", "--agents", "reorg", instance=None) as one:
+        until(lambda: drained(kafka, "head", HEADS), "the last head", one)
+        said = one.stop()
+    assert one.code == 0, said
+    last = {one.key: one.value for one in read_topic(kafka, FORK_STATE)}
+    assert decode_fork(last[b"1"], ForkLimits()).state == straight(told)
 
 
 def test_foreign_messages_among_heads_are_refused(kafka: KafkaSettings) -> None:
