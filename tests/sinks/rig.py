@@ -179,7 +179,7 @@ class Rig:
             lane: Lane = "history" if lost.to_block < len(self.chain.history) else "head"
             self.write(cast("Stream", lost.stream), [blocks], lane)
 
-    def catch_up(self, seconds: float = 60.0) -> None:
+    def catch_up(self, seconds: float = 240.0) -> None:
         """Wait until the chain's head is visible, and load again what is asked for."""
         until = time.monotonic() + seconds
         while True:

@@ -157,7 +157,7 @@ def test_publisher_outlives_a_server_that_is_killed(tmp_path: Path) -> None:
         rig.write_head(made)
         os.kill(server.pid, signal.SIGKILL)
         rig.follow(updates)
-        rig.catch_up(120.0)
+        rig.catch_up()
         assert rig.publisher.failure is None
         with Connection(rig.endpoint) as reader:
             state = read_state(reader)
