@@ -313,7 +313,7 @@ def _show(
     if rows:
         show_table(terminal, "what breaks an invariant", ("invariant", "block", "what"), rows)
     for code, why in not_checked:
-        display.note(f"{code} not checked: {why}", "dim")
+        display.note(f"{code:<5} not checked: {why}", "dim")
     blocks = last - first + 1
     broken = len({row[0] for row in rows})
     verdict = f"{broken} invariant(s) broken" if broken else "every invariant checked holds"

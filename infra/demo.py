@@ -37,11 +37,11 @@ QUERIES = {
             (SELECT count() FROM transactions) AS transactions,
             (SELECT count() FROM logs) AS logs,
             (SELECT count() FROM erc20_transfers) AS erc20_transfers,
-            (SELECT count() FROM uniswap_v3_swaps) AS uniswap_v3_swaps,
+            (SELECT count() FROM uniswap_v3_swaps) AS v3_swaps,
             (SELECT count() FROM decode_failures) AS decode_failures""",
     "The most active ERC-20 tokens": """
         SELECT hex0x(address) AS token, count() AS transfers,
-            uniqExact(from_address) AS senders, sum(value) AS value
+            uniqExact(from_address) AS senders, uniqExact(to_address) AS receivers
         FROM erc20_transfers GROUP BY address ORDER BY transfers DESC LIMIT 5""",
     "Uniswap V3 pools by swaps, with the last price tick": """
         SELECT hex0x(address) AS pool, count() AS swaps,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -123,7 +124,11 @@ class Display:
         if self.terminal.json:
             self.terminal.err.print(text)
         elif self.terminal.live:
-            self.terminal.out.print(Text(text, style=style))
+            # What is indented stays so where it wraps.
+            start = text.lstrip(" ")
+            self.terminal.out.print(
+                Padding(Text(start, style=style), (0, 0, 0, len(text) - len(start)), expand=False)
+            )
         else:
             self.terminal.write_line(text)
 

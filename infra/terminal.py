@@ -137,7 +137,8 @@ def show_table(
     terminal.out.print(Text(title, style="bold"))
     table = Table(box=None, pad_edge=False)
     for name in columns:
-        table.add_column(name, justify="right" if name in right else "left", style=None)
+        # What is too long for the terminal goes on below: half a hash is of no use.
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in cells:
         table.add_row(*(Text(cell) for cell in row))
     terminal.out.print(table)

@@ -84,6 +84,8 @@ def _answer(address: HttpAddress, query: str, chosen: str, raw: bool) -> Iterato
     values = {"default_format": chosen}
     if chosen.lower().startswith("pretty"):
         values["output_format_pretty_color"] = "1" if sys.stdout.isatty() else "0"
+        # "-- 34.19 sextillion" beside a row makes it wider than the terminal.
+        values["output_format_pretty_single_large_number_tip_threshold"] = "0"
     shown = None
     if not raw and not is_binary(chosen):
         try:

@@ -79,9 +79,11 @@ def test_queries_run_beside_a_running_server(
         ]
         raw = sql(capfd, data_dir, "--raw", "--format", "TSVRaw", "SELECT unhex('410a42')")
         assert raw == "A\nB\n"
-        pretty = sql(capfd, data_dir, "--format", "Pretty", "SELECT block_hash FROM blocks LIMIT 1")
+        query = "SELECT block_hash, 34000000 FROM blocks LIMIT 1"
+        pretty = sql(capfd, data_dir, "--format", "Pretty", query)
         assert "0x0a0a" in pretty
         assert "\x1b" not in pretty
+        assert "million" not in pretty
         _check_refusals(data_dir, capfd)
         _check_status_of_running(data_dir, capfd, server)
         _check_streams(server)

@@ -26,7 +26,7 @@ from infra.progress import (
     rates_between,
 )
 from infra.status import read_progress
-from infra.terminal import Terminal, counted, lasted, sized
+from infra.terminal import Terminal, counted, lasted, show_table, sized
 from ingest.endpoint import EndpointHealth, Quarantine
 
 START = Progress(
@@ -170,6 +170,22 @@ async def test_the_display_lives_on_a_tty() -> None:
 
     assert "headrace · base" in out.getvalue()
     assert "a note [that] stays" in out.getvalue()
+
+
+def test_an_indented_note_stays_indented_where_it_wraps() -> None:
+    shown, out = terminal(tty=True)
+    Display(shown).note("   " + "word " * 30)
+
+    lines = [line for line in out.getvalue().splitlines() if line]
+    assert [line[:4] for line in lines] == ["   w", "   w"]
+
+
+def test_a_table_cuts_nothing_off() -> None:
+    shown, out = terminal(tty=True)
+    show_table(shown, "hashes", ("one", "other"), [("a" * 66, "b" * 66)])
+
+    body = out.getvalue().split("other")[1]
+    assert (body.count("a"), body.count("b"), "…" in body) == (66, 66, False)
 
 
 async def test_status_finds_the_last_snapshot(tmp_path: Path) -> None:
