@@ -17,6 +17,7 @@ QUICK: dict[str, tuple[str, ...]] = {
     "cluster_job": ("--blocks", "1000"),
     "cluster_head": ("--blocks", "30"),
     "recovery": ("--kills", "2"),
+    "start_up": (),
 }
 """Every benchmark, and what makes it a look of a minute instead of the claim's size."""
 
