@@ -160,16 +160,20 @@ def measure(command: list[str], env: dict[str, str] | None = None) -> Usage:
     return sampler.end(wall, process.wait())
 
 
-def record(name: str, figures: dict[str, Any]) -> None:
-    """Print the figures and append them to ``results/<name>.jsonl`` with where they come from."""
-    commit = subprocess.run(
+def commit() -> str:
+    """What the working tree is of; ``-dirty`` where it differs from that."""
+    return subprocess.run(
         ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
     ).stdout.strip()
+
+
+def record(name: str, figures: dict[str, Any]) -> None:
+    """Print the figures and append them to ``results/<name>.jsonl`` with where they come from."""
     packages = ("numpy", "fastavro", "clickhouse-driver", "chdb-core", "msgspec", "aiohttp")
     result = {
         "benchmark": name,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit,
+        "commit": commit(),
         "machine": {
             "cpu": _cpu_model(),
             "cores": os.cpu_count(),
