@@ -151,12 +151,13 @@ def _gone_is_fine() -> Iterator[None]:
 
 
 def until(ask: object, otherwise: str, seconds: float = PATIENCE_SECONDS) -> None:
-    """Wait until `ask()` is true."""
+    """Wait until `ask()` is true, asking ever more seldom: a question may cost a connection."""
     assert callable(ask)
-    end = time.monotonic() + seconds
+    end, pause = time.monotonic() + seconds, 0.02
     while not ask():
         assert time.monotonic() < end, otherwise
-        time.sleep(0.05)
+        time.sleep(pause)
+        pause = min(1.3 * pause, 0.3)
 
 
 def numbers(connection: Connection, sql: str) -> list[int]:
