@@ -18,6 +18,7 @@ QUICK: dict[str, tuple[str, ...]] = {
     "cluster_head": ("--blocks", "30"),
     "recovery": ("--kills", "2"),
     "start_up": (),
+    "insert_cost": (),
 }
 """Every benchmark, and what makes it a look of a minute instead of the claim's size."""
 

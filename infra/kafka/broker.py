@@ -249,7 +249,7 @@ def free_port() -> int:
 
 def _java(java: Path, jars: Path, main: str, heap: str) -> list[str]:
     # The quick compiler and collector: a broker of one machine lives too briefly to earn back what
-    # the thorough ones cost. Start, 900 MB in and out: 4.6 CPU seconds against 7.5.
+    # the thorough ones cost.
     return [
         *(str(java), "-Xms64m", f"-Xmx{heap}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
         *("-Djava.net.preferIPv4Stack=true", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"),
