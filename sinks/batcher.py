@@ -23,8 +23,8 @@ class BatchLimits:
     bytes_max: int = 64 << 20
     """Bytes of its columns in memory."""
     age_seconds_max: float = 15.0
-    """How long its first segment waits: an insert into each of some 30 tables costs 7 ms of CPU,
-    however few its rows are."""
+    """How long its first segment waits: an insert into each of some 30 tables costs as much of one
+    row as of a thousand (``benchmarks/insert_cost.py``)."""
 
 
 @dataclass(frozen=True, slots=True)
