@@ -38,6 +38,12 @@ SELECT toUnixTimestamp64Milli(at) AS at_ms, depth_blocks, ancestor_number,
        old_head_number, new_head_number
 FROM reorgs ORDER BY at DESC LIMIT {REORGS_SHOWN_MAX}"""
 
+_COVERAGE = """
+SELECT stream, content_version, min(from_block) AS from_block, max(to_block) AS to_block,
+       sum(segments) AS segments, count() - 1 AS gaps
+FROM coverage GROUP BY stream, content_version ORDER BY stream, from_block"""
+"""A line a stream: while workers fill a range side by side the view has hundreds."""
+
 _FACTS = "SELECT chain, chain_id, partition_blocks FROM chain_facts LIMIT 1"
 _HEAD_TIME = "SELECT max(toUnixTimestamp(block_time)) AS seconds FROM blocks WHERE block_number = "
 
@@ -61,7 +67,7 @@ class Status:
     partitions_open: list[int]
     """Partitions of the visible range that are not sealed."""
     coverage: list[dict[str, Any]]
-    """Ranges of blocks that are stored."""
+    """What is stored of each stream, and how many gaps are in it."""
     reorgs: list[dict[str, Any]]
     """The last reorgs, newest first."""
     progress: dict[str, Any] | None
@@ -104,7 +110,7 @@ def read_status(address: HttpAddress, chain: str, progress: dict[str, Any] | Non
         tables=_rows(address, _TABLES),
         partitions_sealed=sealed,
         partitions_open=open_partitions,
-        coverage=_rows(address, "SELECT * FROM coverage LIMIT 50"),
+        coverage=_rows(address, _COVERAGE),
         reorgs=_rows(address, _REORGS),
         progress=progress,
     )

@@ -46,6 +46,10 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "INSERT INTO local.reorgs (generation, seq, at, depth_blocks, ancestor_number,"
             " old_head_number, new_head_number) VALUES (1, 8, now64(3), 2, 0, 2, 1)"
         )
+        connection.execute(
+            "INSERT INTO local.ledger (stream, content_version, from_block, to_block) VALUES"
+            " ('logs', 'a', 0, 9), ('logs', 'a', 10, 19), ('logs', 'a', 40, 49)"
+        )
     return folder
 
 
@@ -155,6 +159,9 @@ def test_status_shows_what_is_visible(data_dir: Path, capfd: pytest.CaptureFixtu
     assert blocks["rows_open"] == 3
     assert blocks["bytes"] > 0
     assert found["reorgs"][0]["depth_blocks"] == 2
+    (covered,) = found["coverage"]
+    assert (covered["stream"], covered["segments"], covered["gaps"]) == ("logs", 3, 1)
+    assert (covered["from_block"], covered["to_block"]) == (0, 49)
 
 
 def test_status_is_readable(data_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
