@@ -19,7 +19,7 @@ from schemas.tables import CORE_TABLES, Table
 from sinks.connection import Connection
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_SECONDS = 240.0
+PATIENCE_SECONDS = 180.0
 """Waits end with what is waited for; this bounds them on a machine that does much else."""
 SEGMENT_BLOCKS, PARTITION_BLOCKS = 5, 20
 FINALITY_DEPTH = 12
