@@ -162,13 +162,15 @@ class SinkStage:
 
 
 def decode_segment(envelope: Envelope) -> Segment:
-    """The segment of a data topic's envelope, by the schema that its header names.
+    """The segment of a data topic's envelope: at hand, or by the schema that its header names.
 
     Raises
     ------
     UnknownMessage
         If the bytes are something else.
     """
+    if envelope.segment is not None:
+        return envelope.segment
     schema = envelope.headers["schema"]
     if schema == "BlockSegment":
         return decode_block_segment(envelope.value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from infra.queues import ByteQueue, QueueClosed
 from processors.abi import Layouts
@@ -137,10 +137,12 @@ def decode_apply(
         segment = decode_log_segment(envelope.value)
         events = decode_logs(segment, layouts)
         value = encode_event_segment(events, tables)
-        target.put_blocking(segment_envelope(events.name, segment_blocks, value))
+        message = segment_envelope(events.name, segment_blocks, value)
+        target.put_blocking(replace(message, segment=events))
         aggregates = aggregate_events(events)
         value = encode_aggregate_segment(aggregates)
-        target.put_blocking(segment_envelope(aggregates.name, segment_blocks, value))
+        message = segment_envelope(aggregates.name, segment_blocks, value)
+        target.put_blocking(replace(message, segment=aggregates))
         counts.blocks += segment.headers.rows
         counts.logs += segment.logs.rows
         source.done()

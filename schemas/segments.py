@@ -277,6 +277,8 @@ class Envelope:
     """The Avro message."""
     headers: dict[str, str] = field(default_factory=dict)
     """chain_id, lane, from, to, last_hash, schema; again where it was asked for once more."""
+    segment: EventSegment | AggregateSegment | None = field(default=None, compare=False, repr=False)
+    """What `value` was made from, where it has not left the process: it need not be read again."""
 
 
 DATA_TOPICS: dict[Stream, str] = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
+from pathlib import Path
 
 from infra.queues import ByteQueue, QueueClosed
 from infra.sink_stage import decode_segment
@@ -15,6 +17,7 @@ from schemas.codec import (
     encode_finality_advanced,
     encode_head_observed,
 )
+from schemas.columns import ColumnBlock
 from schemas.errors_sinks import WriteAbandoned
 from schemas.segments import (
     BlockRef,
@@ -23,7 +26,13 @@ from schemas.segments import (
     ForkUpdate,
     HeadObserved,
 )
+from schemas.tables import AGGREGATE_TABLES, CORE_TABLES, Table
+from sinks.checksum import block_checksums
+from sinks.load_block import load_block
+from sinks.native import block_parts
+from sinks.writer import table_blocks
 from tests.infra.stage_inputs import SEGMENT_BLOCKS, SOON, envelope_of, queue
+from tests.processors.log_rows import from_rpc, log_segment, read_logs
 from tests.sinks.segments_of import logs_of
 
 LAYOUTS = build_layouts()
@@ -90,7 +99,7 @@ async def test_each_topic_goes_to_the_stages_that_take_it() -> None:
 
     def topics(of: ByteQueue) -> list[str]:
         of.close()
-        found = []
+        found: list[str] = []
         while True:
             try:
                 one = of.get(SOON)
@@ -125,6 +134,41 @@ def test_the_decode_stage_gives_events_and_aggregates_of_the_same_blocks() -> No
     assert made.name == aggregate_events(decode_logs(segment, LAYOUTS)).name
     # Done only after both wait in the next queue: a drain never misses them.
     assert (source.undone, target.undone) == (0, 2)
+
+
+def native(table: Table, block: ColumnBlock) -> tuple[bytes, int]:
+    """The bytes that one load inserts into a table, and their checksum."""
+    parts = block_parts(load_block(table, [block], 7))
+    (checksum,) = block_checksums(table, [block])
+    return b"".join(memoryview(part).tobytes() for part in parts), checksum
+
+
+def test_a_segment_at_hand_loads_byte_for_byte_what_its_message_does(chaindata: Path) -> None:
+    tables = {table.name: table for table in (*CORE_TABLES, *LAYOUTS.tables)}
+    paths = sorted((chaindata / "blocks").glob("*/*.json.gz"))
+    rows = [from_rpc(log) for path in paths for log in read_logs(path)]
+    logs = log_segment([{**row, "log_index": i} for i, row in enumerate(rows)])
+    source, target = ByteQueue("source", 1 << 30), ByteQueue("target", 1 << 30)
+    source.put_blocking(envelope_of(logs))
+    taken = source.get(SOON)
+    assert taken is not None
+    decode_apply(LAYOUTS, SEGMENT_BLOCKS, source, target, Counts())(taken)
+    loaded = set()
+    for envelope in (target.get(SOON), target.get(SOON)):
+        assert envelope is not None
+        at_hand, read = decode_segment(envelope), decode_segment(replace(envelope, segment=None))
+        assert at_hand is envelope.segment
+        assert read is not at_hand
+        assert (at_hand.name, at_hand.observed_at_ms) == (read.name, read.observed_at_ms)
+        blocks, others = table_blocks(at_hand), table_blocks(read)
+        assert blocks.keys() == others.keys()
+        for name, block in blocks.items():
+            assert block.rows == others[name].rows
+            if block.rows:
+                assert native(tables[name], block) == native(tables[name], others[name])
+                loaded.add(name)
+    assert {"erc20_transfers", "erc1155_transfers", "decode_failures"} < loaded
+    assert {table.name for table in AGGREGATE_TABLES} < loaded
 
 
 def ref(number: int, branch: str = "a") -> BlockRef:
