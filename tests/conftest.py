@@ -17,6 +17,7 @@ from infra.roles.process_logs import LOGGERS
 pytest_plugins = ["tests.anvil_fixture", "tests.clickhouse_fixture", "tests.kafka_rig"]
 
 REPOSITORY = Path(__file__).parent.parent
+CLUSTERS = REPOSITORY / "tests" / "cluster"
 FOR_TESTS = (
     "HEADRACE_CHAINDATA",
     "HEADRACE_REQUIRE_ANVIL",
@@ -36,6 +37,12 @@ def pytest_xdist_auto_num_workers() -> int:
     """Two a core, as far as the memory goes: a test waits most of its time for what it started."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(1, min(2 * (os.cpu_count() or 1), memory // PROCESS_BYTES, PROCESSES_MAX))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Clusters come first: they take longest, and only one runs at a time."""
+    items.sort(key=lambda item: CLUSTERS not in item.path.parents)
 
 
 @pytest.fixture(scope="session")
