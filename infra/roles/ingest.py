@@ -30,8 +30,9 @@ from infra.roles.ingest_head import HeadJob
 from infra.roles.ingest_history import HistoryJob
 from infra.roles.ingest_progress import IngestProgress
 from infra.roles.ingest_requests import RequestJob
-from infra.roles.ingest_topics import TopicTail, newest_checkpoints, told_as_final
+from infra.roles.ingest_topics import newest_checkpoints, told_as_final
 from infra.roles.role_run import RoleRun, run_role
+from infra.roles.topic_reader import TopicReader
 from infra.settings import Settings
 from infra.settings_cluster import KafkaSettings
 from infra.source import ChainSource
@@ -132,17 +133,17 @@ class Ingester:
         kafka, lanes = settings.kafka, settings.roles.lanes
         partitions = check_topics(kafka, _topics(lanes))
         version = content_version(source=sorted(source.versions()))
-        self._tail = TopicTail(kafka, CHECKPOINTS)
+        self._tail = TopicReader(kafka, CHECKPOINTS)
         stack.callback(self._tail.close)
         self.checkpoint = Checkpoint(source.chain_id, version, instance_name(kafka))
         for found in newest_checkpoints(self._tail.read_to_end(), source.chain_id, version):
             self.checkpoint.merge(found)
             self.checkpoint.requests_offset = found.requests_offset
-        forks = TopicTail(kafka, FORKS)
-        with contextlib.closing(forks):
+        with TopicReader(kafka, FORKS) as forks:
             told = told_as_final(forks, source.chain_id)
         self._told = told or self.checkpoint.finalized
-        self._requests = TopicTail(kafka, REQUESTS, self.checkpoint.requests_offset)
+        self._requests = TopicReader(kafka, REQUESTS)
+        self._requests.seek(self.checkpoint.requests_offset)
         stack.callback(self._requests.close)
         self._producers: dict[Lane, EnvelopeProducer] = {
             lane: stack.enter_context(

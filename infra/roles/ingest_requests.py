@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from infra.roles.ingest_topics import Message
+from infra.roles.topic_reader import Read
 from infra.source import ChainSource
 from ingest.acknowledged import AcknowledgedSink
 from ingest.checkpoint import Checkpoint
@@ -28,7 +28,7 @@ AGE_SECONDS_MAX = 3600.0
 NETWORK_CODES = "HR-2"
 """Failures to fetch: whoever asked sees that nothing came, and asks again."""
 
-Poll = Callable[[float], Sequence[Message]]
+Poll = Callable[[float], Sequence[Read]]
 """Messages of the topic that have come, after so many seconds at most; runs in a thread."""
 
 
@@ -96,9 +96,9 @@ class RequestJob:
             self._open.pop(offset).result()
         self._checkpoint.took_request(min(self._open, default=self._next))
 
-    async def _take(self, message: Message) -> None:
+    async def _take(self, message: Read) -> None:
         try:
-            wanted = decode_segment_wanted(message.value)
+            wanted = decode_segment_wanted(message.envelope.value)
         except UnknownMessage as error:
             log.warning("request_unreadable", offset=message.offset, code=error.code)
             return

@@ -15,7 +15,7 @@ from infra.devchain.server import DevchainServer
 from infra.roles.ingest_head import HeadJob
 from infra.roles.ingest_history import HistoryJob
 from infra.roles.ingest_requests import RequestJob
-from infra.roles.ingest_topics import Message
+from infra.roles.topic_reader import Read
 from infra.settings import Limits, Settings
 from infra.source import ChainSource
 from ingest.acknowledged import AcknowledgedSink
@@ -24,7 +24,15 @@ from ingest.preflight import preflight
 from ingest.providers import ProviderPool
 from ingest.requests import request_envelope
 from schemas.errors_ingest_role import FinalizedReplaced, HeadBridgeTooLong
-from schemas.segments import AGAIN, BlockRef, BlockSpan, Envelope, IngestCheckpoint, SegmentWanted
+from schemas.segments import (
+    AGAIN,
+    REQUESTS,
+    BlockRef,
+    BlockSpan,
+    Envelope,
+    IngestCheckpoint,
+    SegmentWanted,
+)
 from tests.infra.roles.acknowledging import Acknowledging, Followers
 from tests.ingest.devchain_node import CHAIN_ID, FAST, LOCAL, pool_of, served, small_chain
 
@@ -241,15 +249,19 @@ async def test_a_bridge_has_an_end() -> None:
             object.__setattr__(pool.limits, "head_bridge_blocks_max", 500_000)
 
 
-def a_request(first: int, last: int, **more: Any) -> Message:
+def message(offset: int, value: bytes) -> Read:
+    return Read(0, offset, 0, Envelope(REQUESTS, b"", value))
+
+
+def a_request(first: int, last: int, **more: Any) -> Read:
     given: dict[str, Any] = {"last_hash": None, "requested_at_ms": 2**62, **more}
     wanted = SegmentWanted(
         CHAIN_ID, first, last, streams=("logs",), request_id="r", reason="", **given
     )
-    return Message(7, b"", request_envelope(wanted).value)
+    return message(7, request_envelope(wanted).value)
 
 
-async def serve(chain: Chain, *messages: Message) -> tuple[list[Envelope], Checkpoint]:
+async def serve(chain: Chain, *messages: Read) -> tuple[list[Envelope], Checkpoint]:
     """What a request job sends for some messages."""
     async with pool_over(chain) as (pool, _):
         life = Life(pool)
@@ -303,7 +315,7 @@ async def test_requests_that_cannot_be_served_are_left_behind() -> None:
     chain = small_chain(43)
     old = a_request(0, 4, requested_at_ms=0)
     other = SegmentWanted(1, 0, 4, None, ("logs",), "r", "", 2**62)
-    messages = [Message(5, b"", b"junk"), Message(6, b"", request_envelope(other).value), old]
+    messages = [message(5, b"junk"), message(6, request_envelope(other).value), old]
     envelopes, checkpoint = await serve(chain, *messages)
     assert envelopes == []
     assert checkpoint.requests_offset == 8

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import cast
 
-from infra.roles.ingest_topics import Message, TopicTail, newest_checkpoints, told_as_final
+from infra.roles.ingest_topics import newest_checkpoints, told_as_final
+from infra.roles.topic_reader import Read, TopicReader
 from ingest.checkpoint import checkpoint_key
 from schemas.codec import encode_fork_update, encode_ingest_checkpoint
-from schemas.segments import BlockRef, ForkUpdate, IngestCheckpoint
+from schemas.segments import BlockRef, Envelope, ForkUpdate, IngestCheckpoint
 
 FINAL, HEAD = BlockRef(7, b"\7" * 32), BlockRef(9, b"\11" * 32)
 UPDATE = ForkUpdate(
@@ -15,24 +16,26 @@ UPDATE = ForkUpdate(
 )
 
 
-class Tail:
+def message(offset: int, key: bytes, value: bytes) -> Read:
+    return Read(0, offset, 0, Envelope("", key, value))
+
+
+class Forks:
     """The topic `forks`."""
 
     def __init__(self, *values: tuple[bytes, bytes]) -> None:
-        self._messages = [Message(at, key, value) for at, (key, value) in enumerate(values)]
+        self._messages = [message(at, key, value) for at, (key, value) in enumerate(values)]
 
     def bounds(self) -> tuple[int, int]:
         return 0, len(self._messages)
 
-    def seek(self, offset: int) -> None:
-        assert offset == 0
-
-    def read_to_end(self) -> list[Message]:
+    def read(self, partition: int, first: int, end: int) -> list[Read]:
+        assert (partition, first, end) == (0, *self.bounds())
         return self._messages
 
 
 def told(*values: tuple[bytes, bytes]) -> BlockRef | None:
-    return told_as_final(cast("TopicTail", Tail(*values)), 1)
+    return told_as_final(cast("TopicReader", Forks(*values)), 1)
 
 
 def test_the_last_word_on_our_chain_counts() -> None:
@@ -50,11 +53,11 @@ def test_a_checkpoint_that_cannot_be_read_keeps_no_ingester_from_starting() -> N
     good = IngestCheckpoint(1, "v1", (), FINAL, 9, 3, "one", 0)
     ours, value = checkpoint_key(1, "v1"), encode_ingest_checkpoint(good)
     messages = [
-        Message(0, ours, b"damaged"),
-        Message(1, ours, value[: len(value) // 2]),
-        Message(2, checkpoint_key(2, "v1"), b"of another chain"),
-        Message(3, ours, value),
-        Message(4, ours, b""),
+        message(0, ours, b"damaged"),
+        message(1, ours, value[: len(value) // 2]),
+        message(2, checkpoint_key(2, "v1"), b"of another chain"),
+        message(3, ours, value),
+        message(4, ours, b""),
     ]
     assert newest_checkpoints(messages, 1, "v1") == [good]
     assert newest_checkpoints(messages[:3], 1, "v1") == []

@@ -1,0 +1,109 @@
+"""A topic is read as a whole, however slow the brokers are, or it is said that it was not."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError
+
+from infra.kafka.producer import EnvelopeProducer
+from infra.roles import topic_reader
+from infra.roles.topic_reader import TopicReader
+from infra.settings_cluster import KafkaSettings
+from schemas.errors_kafka import BrokerUnreachable
+from schemas.segments import CHECKPOINTS, REQUESTS, Envelope
+
+KAFKA = KafkaSettings(unreachable_seconds_max=30)
+
+
+class Got:
+    """A message of a client, or the end of a partition."""
+
+    def __init__(self, offset: int, *, end: bool = False) -> None:
+        self._offset, self._end = offset, end
+
+    def error(self) -> KafkaError | None:
+        return KafkaError(KafkaError._PARTITION_EOF) if self._end else None
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return self._offset
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, 0
+
+    def headers(self) -> None:
+        return None
+
+    def key(self) -> bytes:
+        return b""
+
+    value = key
+
+
+class Client:
+    """A client whose polls take a second each."""
+
+    def __init__(self, came: Iterator[Got | None]) -> None:
+        self.seconds = 0.0
+        self._came = came
+
+    def get_watermark_offsets(self, *_: object, **__: object) -> tuple[int, int]:
+        return 0, 3
+
+    def assign(self, _parts: object) -> None:
+        """As asked."""
+
+    def poll(self, _seconds: float) -> Got | None:
+        self.seconds += 1
+        return next(self._came)
+
+    def consume(self, _count: int, timeout: float) -> list[Any]:
+        return []
+
+
+def reader_of(came: Iterator[Got | None], monkeypatch: pytest.MonkeyPatch) -> TopicReader:
+    client = Client(came)
+    monkeypatch.setattr(topic_reader, "Consumer", lambda _config: client)
+    return TopicReader(KAFKA, REQUESTS, clock=lambda: client.seconds)
+
+
+def test_slow_brokers_make_no_read_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+    came = [*[None] * 20, Got(0), *[None] * 20, Got(1), Got(2)]
+    reader = reader_of(iter(came), monkeypatch)
+    assert [one.offset for one in reader.read(0, 0, 3)] == [0, 1, 2]
+
+
+def test_what_compaction_took_away_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = reader_of(iter([Got(0), Got(3, end=True)]), monkeypatch)
+    assert [one.offset for one in reader.read(0, 0, 3)] == [0]
+
+
+def test_brokers_that_stay_silent_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = reader_of(itertools.chain([Got(0)], itertools.repeat(None)), monkeypatch)
+    with pytest.raises(BrokerUnreachable):
+        list(reader.read(0, 0, 3))
+
+
+def test_all_there_is_and_then_what_comes(kafka: KafkaSettings) -> None:
+    def send(*values: bytes) -> None:
+        with EnvelopeProducer(kafka) as producer:
+            for value in values:
+                producer.deliver_blocking(Envelope(CHECKPOINTS, b"1", value))
+
+    with TopicReader(kafka, CHECKPOINTS) as reader:
+        assert reader.read_to_end() == []
+        send(b"a", b"b")
+        assert [one.envelope.value for one in reader.read_to_end()] == [b"a", b"b"]
+        send(b"c")
+        came: list[bytes] = []
+        while not came:
+            came += [one.envelope.value for one in reader.poll(1.0)]
+        assert came == [b"c"]
+        assert [one.envelope.value for one in reader.read(0, 1, 2)] == [b"b"]
+    assert reader.poll(1.0) == []
