@@ -13,6 +13,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def run(kills: int, folder: Path) -> dict[str, Any]:
                 for name, ask in look.items():
                     time.sleep(BETWEEN_SECONDS)
                     _await_movement(ask)
-                    found[name] += still_seconds(lambda n=name: cluster.kill(n), ask)
+                    found[name] += still_seconds(partial(cluster.kill, name), ask)
             events.close()
             logs.close()
     seconds = {name: percentiles(np.array(values)) for name, values in found.items()}
