@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -174,7 +174,7 @@ def create_topics(kafka: KafkaSettings, admin: Any = None) -> list[str]:
         # Another process that makes them at this moment is as good.
         if _done(kafka, "make", name, future, spare=KafkaError.TOPIC_ALREADY_EXISTS):
             made.append(name)
-    _await(admin, list(wanted))
+    _await(lambda: _there(admin, wanted), APPEAR_SECONDS)
     return made
 
 
@@ -210,6 +210,11 @@ def alter_topics(kafka: KafkaSettings, admin: Any = None) -> list[TopicState]:
             more = NewPartitions(state.name, state.partitions_declared)
             asked = admin.create_partitions([more], request_timeout=REQUEST_SECONDS_MAX)
             _done(kafka, "add partitions to", state.name, asked[state.name])
+    altered = [state.topic for state in differing]
+    _await(
+        lambda: not any(state.differences for state in describe_topics(kafka, admin, altered)),
+        REQUEST_SECONDS_MAX,
+    )
     return differing
 
 
@@ -271,7 +276,8 @@ def check_topics(
     admin = admin or connect(kafka)
     declared = topics_by_name()
     topics = list(TOPICS) if names is None else [declared[name] for name in names]
-    _await(admin, [topic_name(kafka.topic_prefix, topic.name) for topic in topics])
+    wanted = [topic_name(kafka.topic_prefix, topic.name) for topic in topics]
+    _await(lambda: _there(admin, wanted), APPEAR_SECONDS)
     states = describe_topics(kafka, admin, topics)
     missing = [state.name for state in states if state.partitions is None]
     if missing:
@@ -292,13 +298,15 @@ def check_topics(
     return found
 
 
-def _await(admin: Any, names: list[str]) -> None:
-    """Wait a moment for topics to show; whether they did is for the caller to see."""
-    until = time.monotonic() + APPEAR_SECONDS
-    while time.monotonic() < until:
-        if set(names) <= set(admin.list_topics(timeout=REQUEST_SECONDS_MAX).topics):
-            return
+def _await(shown: Callable[[], bool], seconds: float) -> None:
+    """Wait for what was changed to show; whether it did is for the caller to see."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not shown():
         time.sleep(0.1)
+
+
+def _there(admin: Any, names: Iterable[str]) -> bool:
+    return set(names) <= set(admin.list_topics(timeout=REQUEST_SECONDS_MAX).topics)
 
 
 def _configs(kafka: KafkaSettings, admin: Any, names: list[str]) -> dict[str, dict[str, str]]:

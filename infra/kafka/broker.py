@@ -204,7 +204,8 @@ class LocalBroker:
         done = subprocess.run(
             [
                 *_java(java, jars, "kafka.tools.StorageTool", FORMAT_HEAP),
-                *("format", "-t", cluster, "-c", str(properties)),
+                # One name in 64 begins with a dash and would be taken for an option.
+                *("format", f"--cluster-id={cluster}", "-c", str(properties)),
             ],
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import uuid
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,11 @@ def program(path: Path, script: str) -> Path:
     return path
 
 
-async def test_a_broker_keeps_address_and_messages_over_stop_and_kill(folder: Path) -> None:
+async def test_a_broker_keeps_address_and_messages_over_stop_and_kill(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of these bytes comes a cluster's name that begins with a dash.
+    monkeypatch.setattr(uuid, "uuid4", lambda: uuid.UUID(bytes=b"\xfb" * 16))
     broker = LocalBroker(folder, size=BrokerSize(heap="256m"))
     with broker:
         kafka = KafkaSettings(bootstrap=(broker.bootstrap,), unreachable_seconds_max=60)
