@@ -21,6 +21,7 @@ from schemas.segments import (
     AGAIN,
     DEAD_LETTERS,
     FORKS,
+    LETTER_SOURCE,
     DeadLetter,
     Envelope,
     FinalityAdvanced,
@@ -29,8 +30,6 @@ from schemas.segments import (
     segment_envelope,
 )
 
-LETTER_SOURCE = "source."
-"""What the headers of a refused message begin with in those of its letter."""
 SNAPSHOT = "snapshot"
 """Header of a fork update that is a whole snapshot: who knows nothing yet can begin with it."""
 HEARD = "heard"

@@ -301,6 +301,8 @@ RAW_HEADS, FORKS, DEAD_LETTERS = "raw.heads", "forks", "dead_letters"
 REQUESTS, CHECKPOINTS = "requests", "checkpoints"
 AGAIN = "again"
 """Header of a message that was ingested once more: the id of the request."""
+LETTER_SOURCE = "source."
+"""What the headers of a refused message begin with in those of its dead letter."""
 
 
 def data_topic(stream: Stream, lane: Lane) -> str:

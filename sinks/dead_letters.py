@@ -9,11 +9,9 @@ from dataclasses import dataclass, replace
 from schemas.codec import UnknownMessage, decode_dead_letter, encode_dead_letter, message_name
 from schemas.errors import HeadraceError
 from schemas.errors_roles import RedriveUnfit
-from schemas.segments import DEAD_LETTERS, DeadLetter, Envelope
+from schemas.segments import DEAD_LETTERS, LETTER_SOURCE, DeadLetter, Envelope
 from schemas.topics import topics_by_name
 
-SOURCE = "source."
-"""Prefix under which a letter's headers keep those of the refused message."""
 REDRIVEN = "redriven"
 """Header of a mark: the letter of that id was driven again."""
 
@@ -47,7 +45,7 @@ def dead_letter(
         value=source.value,
         observed_at_ms=now_ms,
     )
-    kept = {f"{SOURCE}{name}": text for name, text in source.headers.items()}
+    kept = {f"{LETTER_SOURCE}{name}": text for name, text in source.headers.items()}
     headers = {"schema": "DeadLetter", **kept}
     return Envelope(DEAD_LETTERS, source.key, encode_dead_letter(letter), headers)
 
@@ -84,9 +82,9 @@ class Letter:
         """
         source = self.letter
         headers = {
-            name.removeprefix(SOURCE): text
+            name.removeprefix(LETTER_SOURCE): text
             for name, text in self.headers.items()
-            if name.startswith(SOURCE)
+            if name.startswith(LETTER_SOURCE)
         }
         topic = topics_by_name().get(source.topic)
         if topic is not None and topic.retention != "segments":
