@@ -72,7 +72,7 @@ def set_back(kafka: KafkaSettings, group: str) -> bool:
     return True
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(600, func_only=True)
 def test_a_full_replay_changes_nothing(tmp_path: Path, kafka_bootstrap: str) -> None:
     dice = fresh_dice()
     chain = small_chain(seed=dice.randrange(1 << 20))

@@ -31,7 +31,7 @@ def assert_true(running: Cluster, chain: Chain) -> None:
         assert_stored(connection, tables(), chain.blocks())
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(600, func_only=True)
 def test_a_replay_of_a_running_cluster(tmp_path: Path, kafka_bootstrap: str) -> None:
     chain = small_chain(seed=23)
     chain.mine(60)
