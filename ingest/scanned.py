@@ -1,56 +1,55 @@
-"""JSON of receipts in, the receipts with the columns of all their logs out: the quick reading."""
+"""JSON of blocks and receipts in, transactions, receipts and logs as columns out, if regular."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import msgspec
 
-from ingest.logscan import ScannedLogs, scan_logs
-from ingest.places import stand_in_receipts
-from ingest.wire import Block, UnreadReceipt, decode_unread_receipts
+from ingest.objectlayout import Irregular
+from ingest.places import stand_in_blocks
+from ingest.receiptscan import ScannedReceipts, scan_receipts
+from ingest.transactionscan import ScannedTransactions, scan_transactions
+from ingest.wire import UnreadBlock
 
 
 @dataclass(frozen=True, slots=True)
-class ScannedReceipts:
-    """The receipts of consecutive blocks, their logs as columns."""
+class ScannedBodies:
+    """The transactions of consecutive blocks with their receipts, each in its place."""
 
-    receipts: list[list[UnreadReceipt]]
-    """Each block's receipts."""
-    logs: ScannedLogs
-    """All their logs, one array a receipt, each in its place."""
+    transactions: ScannedTransactions
+    """The transactions."""
+    receipts: ScannedReceipts
+    """One receipt a transaction, with the logs."""
 
 
-def scan_receipts(
-    blocks: Sequence[Block], results: Sequence[bytes | msgspec.Raw]
-) -> ScannedReceipts | None:
-    """Read the `result` of eth_getBlockReceipts of each block.
+def scan_bodies(
+    blocks: Sequence[UnreadBlock], results: Sequence[bytes | msgspec.Raw]
+) -> ScannedBodies | None:
+    """Read the transactions of blocks and the `result` of eth_getBlockReceipts of each.
 
     Parameters
     ----------
-    blocks : sequence of Block
+    blocks : sequence of UnreadBlock
         Consecutive blocks.
     results : sequence of bytes or msgspec.Raw
         One a block.
 
     Returns
     -------
-    ScannedReceipts or None
-        None where the logs have to be read one by one (see `ingest.wire.decode_receipts`): there
-        are none, they are not written regularly, or one does not stand where it says.
-
-    Raises
-    ------
-    PayloadInvalid
-        If one is no JSON, or a field is missing or of another type.
+    ScannedBodies or None
+        None where they have to be read one by one (see `ingest.wire`): there are none, they are
+        not written regularly, or one does not stand where it says.
     """
-    receipts = [decode_unread_receipts(result) or [] for result in results]
-    logs = scan_logs([receipt.logs for part in receipts for receipt in part])
-    if logs is None or not stand_in_receipts(blocks, receipts, logs):
+    bodies = [block.transactions or [] for block in blocks]
+    try:
+        receipts = scan_receipts(results)
+        if receipts.counts != list(map(len, bodies)):
+            return None
+        transactions = scan_transactions(blocks, bodies)
+    except Irregular:
         return None
-    counts = logs.counts.tolist()
-    for receipt, count in zip(chain.from_iterable(receipts), counts, strict=True):
-        receipt.found = count
-    return ScannedReceipts(receipts, logs)
+    if not stand_in_blocks(blocks, transactions, receipts):
+        return None
+    return ScannedBodies(transactions, receipts)

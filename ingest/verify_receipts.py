@@ -22,15 +22,15 @@ from ingest.proofs import (
 )
 from ingest.rlpcolumns import rows_of
 from ingest.tablecolumns import as_array, block_rows
-from ingest.wire import Block, ReceiptFields
+from ingest.wire import AnyBlock, Receipt
 from schemas.columns import Bytes, ColumnBlock, Nullable
 from schemas.errors_verify import BloomMismatch, FieldMissing, GasMismatch, ReceiptsRootMismatch
 from schemas.kinds import parse_kind
 
 
 def prove_receipts(
-    blocks: Sequence[Block],
-    receipts: Sequence[Sequence[ReceiptFields]],
+    blocks: Sequence[AnyBlock],
+    given: Nullable,
     columns: BlockColumns,
     logs: LogColumns,
 ) -> None:
@@ -40,8 +40,8 @@ def prove_receipts(
     ----------
     blocks : sequence of Block
         Consecutive blocks.
-    receipts : sequence of sequences of ReceiptFields
-        Each block's receipts, one a transaction; only their blooms are read.
+    given : Nullable
+        Each receipt's bloom as the node gave it, one a transaction; see `given_blooms`.
     columns : BlockColumns
         What was built of them.
     logs : LogColumns
@@ -55,7 +55,6 @@ def prove_receipts(
     ranges = row_ranges(columns.blocks, transactions)
     count = transactions.rows
     expected = rows_of(columns.blocks.columns["receipts_root"])
-    given = _given_blooms(blocks, receipts)
     blooms = as_array(given.values)
     # The root covers each receipt's bloom, so blooms that give the root are the true ones.
     if (
@@ -86,8 +85,8 @@ def prove_receipts(
     _check_gas(blocks, columns, ranges)
 
 
-def _given_blooms(blocks: Sequence[Block], receipts: Sequence[Sequence[ReceiptFields]]) -> Nullable:
-    """The receipts' blooms as the node gave them."""
+def given_blooms(blocks: Sequence[AnyBlock], receipts: Sequence[Sequence[Receipt]]) -> Nullable:
+    """The receipts' blooms as the node gave them; raises HexMalformed where one is none."""
     texts = [receipt.logs_bloom for part in receipts for receipt in part]
     rows = block_rows(blocks, [len(part) for part in receipts])
     given = hex_column(parse_kind("?bytes256"), texts, "receipt logsBloom", rows)
@@ -104,7 +103,7 @@ def _differing_blooms(blooms: Bytes, header: ColumnBlock, ranges: Ranges) -> npt
 
 
 def _check_blooms(
-    blocks: Sequence[Block],
+    blocks: Sequence[AnyBlock],
     header: ColumnBlock,
     blooms: Bytes,
     given: Nullable,
@@ -118,7 +117,7 @@ def _check_blooms(
             raise BloomMismatch(owner=f"receipt {index}", **block_place(block))
 
 
-def _check_gas(blocks: Sequence[Block], columns: BlockColumns, ranges: Ranges) -> None:
+def _check_gas(blocks: Sequence[AnyBlock], columns: BlockColumns, ranges: Ranges) -> None:
     """Gas used is the step of cumulative gas, which ends at the header's gas used."""
     header: Any = columns.blocks.columns["gas_used"]
     cumulative: Any = columns.transactions.columns["cumulative_gas_used"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ingest.hexcolumns import Rows, hex_column
@@ -187,7 +187,7 @@ def test_damaged_text_is_read_alike_or_not_at_all(start: int, cut: int, piece: b
     try:
         msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        assume(False)
+        return
     scanned = scan_logs([text])
     if scanned is None:
         return
