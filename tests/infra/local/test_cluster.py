@@ -25,6 +25,7 @@ from infra.settings_sources import load_settings
 from schemas.errors import HeadraceError
 from schemas.errors_local import LocalInUse, LocalNotReady, LocalStepFailed, NotALocalDirectory
 from sinks.connection import Connection
+from tests.e2e.running import until
 from tests.infra.local import fake_role
 from tests.kafka_rig import require_kafka
 
@@ -189,14 +190,20 @@ def test_roles_that_end_fail_or_stand_still_are_told_apart(tmp_path: Path) -> No
         (behaviours / name).write_text(what)
     directory = LocalDirectory(tmp_path / "cluster")
     with LocalCluster(directory, Settings(chain="local"), chosen) as cluster:
+
+        def told_apart() -> bool:
+            found = {one.name: (one.state, one.exit_code) for one in cluster.state().processes[2:]}
+            return (
+                found["ingest"] == ("done", 0)
+                and found["publish"] == ("failed", 2)
+                and found["sink-0"][1] == 5
+                and cluster.roles["sink-0"].starts > 1
+                and "kafka" in dict(cluster.unready()).get("process-head-0", "")
+            )
+
+        until(told_apart, "the roles are not told apart")
         with pytest.raises(LocalNotReady) as raised:
-            cluster.await_ready(6)
-        state = cluster.state()
-        ends = {one.name: (one.state, one.exit_code) for one in state.processes[2:]}
-        assert ends["ingest"] == ("done", 0)
-        assert ends["publish"] == ("failed", 2)
-        assert ends["sink-0"][1] == 5
-        assert cluster.roles["sink-0"].starts > 1
+            cluster.await_ready(0.5)
     assert "kafka: not yet" in raised.value.what_text
     assert "out of luck" in raised.value.why_text
     assert "ingest" not in raised.value.what_text
