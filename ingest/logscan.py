@@ -209,7 +209,11 @@ class _Scan:
         """What each needed key holds."""
         layout = self.layout
         first = np.searchsorted(self.quotes, self.starts)
-        strings = (np.searchsorted(self.quotes, self.ends) - first) // 2
+        # Where another log follows at once its first quote is the next one.
+        behind = np.append(first[1:], 0)
+        alone = np.append(np.flatnonzero(self.ends[:-1] + 1 != self.starts[1:]), len(first) - 1)
+        behind[alone] = np.searchsorted(self.quotes, self.ends[alone])
+        strings = (behind - first) // 2
         texts = (*layout.before, layout.end)
         topics: Places = strings - sum(text.count(b'"') for text in texts) // 2
         if int(topics.min()) < 0 or int(topics.max()) > TOPICS_MAX:

@@ -125,7 +125,7 @@ def rare_places(codes: Bytes, character: str) -> npt.NDArray[np.int64]:
     """Where a character stands that is rare: what `np.flatnonzero` gives, by words of 8 bytes."""
     found = codes == ord(character)
     whole = len(found) & ~7
-    words = np.flatnonzero(found[:whole].view(np.uint64))
+    words = np.flatnonzero(found[:whole].view(np.uint64) != 0)
     inner = np.flatnonzero(found[:whole].reshape(-1, 8)[words])
     places = (words[inner >> 3] << 3) + (inner & 7)
     return np.concatenate((places, np.flatnonzero(found[whole:]) + whole))

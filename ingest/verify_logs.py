@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ingest.bloom import bloom_positions
+from ingest.bloom import BLOOM_BITS, bloom_positions
 from ingest.build import build_block_columns, build_header_columns
 from ingest.build_logs import LogColumns, build_filtered_log_columns, build_scanned_log_columns
 from ingest.hexcolumns import clip
@@ -181,14 +181,19 @@ def _check_covered(
     blocks: Sequence[Block], logs: ColumnBlock, owners: npt.NDArray[np.int64], bits: Mask
 ) -> None:
     columns: dict[str, Any] = logs.columns
-    parts = [(rows_of(columns["address"]), owners)]
+    parts = [(columns["address"], owners)]
     for place in range(4):
         topic = columns[f"topic{place}"]
-        parts.append((rows_of(topic.values[topic.valid]), owners[topic.valid]))
-    for values, rows in parts:
-        if not values:
+        parts.append((topic.values[topic.valid], owners[topic.valid]))
+    flat = bits.ravel()
+    for column, rows in parts:
+        if not len(column):
             continue
-        covered = np.all(bits[rows[:, None], bloom_positions(values)], axis=1)
+        if (column == column[0]).all():
+            # Often one topic is all that was asked for: it is looked up once a block.
+            column, rows = column[:1], np.unique(rows)
+        positions = bloom_positions(rows_of(column)) + rows[:, None] * BLOOM_BITS
+        covered = flat.take(positions).all(axis=1)
         for index in np.flatnonzero(~covered)[:1].tolist():
             raise BloomMismatch(owner="the header", **block_place(blocks[int(rows[index])]))
 
