@@ -13,7 +13,6 @@ from itertools import chain
 import numpy as np
 
 from ingest.build_transactions import build_transactions
-from ingest.scanned import ScannedBodies
 from ingest.tablecolumns import (
     block_rows,
     fill_fields,
@@ -22,13 +21,12 @@ from ingest.tablecolumns import (
     repeat_identity,
     table_block,
 )
-from ingest.wire import AnyBlock, Block, BlockFields, Receipt, Transaction, UnreadBlock, Withdrawal
+from ingest.wire import AnyReceipt, Block, Transaction, Withdrawal
 from schemas.columns import Column, ColumnBlock, Ragged
 from schemas.errors_verify import FieldMissing, ReceiptsCountMismatch
 from schemas.segments import BlockSegment, SegmentName
 from schemas.tables import (
     BLOCKS,
-    TRANSACTION_TABLE,
     WITHDRAWALS,
     Verification,
     empty_block,
@@ -84,12 +82,12 @@ class BlockColumns:
     """Columns of the table ``withdrawals``."""
 
 
-def build_header_columns(blocks: Sequence[BlockFields]) -> dict[str, Column]:
+def build_header_columns(blocks: Sequence[Block]) -> dict[str, Column]:
     """Build the columns of ``blocks`` that the blocks' headers fill.
 
     Parameters
     ----------
-    blocks : sequence of BlockFields
+    blocks : sequence of Block
         The segment's blocks, in order.
 
     Returns
@@ -111,7 +109,7 @@ def build_header_columns(blocks: Sequence[BlockFields]) -> dict[str, Column]:
 
 def build_block_columns(
     blocks: Sequence[Block],
-    receipts: Sequence[Sequence[Receipt]] | None = None,
+    receipts: Sequence[Sequence[AnyReceipt]] | None = None,
     header: dict[str, Column] | None = None,
 ) -> BlockColumns:
     """Build the columns of the tables ``blocks``, ``transactions`` and ``withdrawals``.
@@ -120,7 +118,7 @@ def build_block_columns(
     ----------
     blocks : sequence of Block
         The segment's blocks, in order.
-    receipts : sequence of sequences of Receipt, optional
+    receipts : sequence of sequences of AnyReceipt, optional
         Each block's receipts, in the order of its transactions; without them the columns that
         receipts fill are null.
     header : dict, optional
@@ -141,40 +139,19 @@ def build_block_columns(
     """
     header = build_header_columns(blocks) if header is None else header
     body = [_full_transactions(block) for block in blocks]
-    aligned: list[Receipt | None] | None = None
+    aligned: list[AnyReceipt | None] | None = None
     if receipts is not None:
         parts = zip(blocks, body, receipts, strict=True)
         aligned = list(chain.from_iterable(_align(*part) for part in parts))
-    logs = None if receipts is None else [sum(len(r.logs) for r in part) for part in receipts]
+    logs = None if receipts is None else [sum(r.count_logs() for r in part) for part in receipts]
+    counts = [None if block.transactions is None else len(block.transactions) for block in blocks]
+    columns = header | {
+        "transaction_count": nullable_counts(counts),
+        "log_count": nullable_counts([None] * len(blocks) if logs is None else logs),
+    }
     return BlockColumns(
-        _build_blocks(blocks, header, logs),
+        table_block(BLOCKS, len(blocks), columns),
         build_transactions(blocks, body, aligned, header),
-        _build_withdrawals(blocks, header),
-    )
-
-
-def build_scanned_block_columns(
-    blocks: Sequence[UnreadBlock], bodies: ScannedBodies, header: dict[str, Column]
-) -> BlockColumns:
-    """As `build_block_columns`, of transactions and receipts that were scanned.
-
-    Parameters
-    ----------
-    blocks : sequence of UnreadBlock
-        The segment's blocks, in order.
-    bodies : ScannedBodies
-        Their transactions and receipts.
-    header : dict
-        What `build_header_columns` gave for the same blocks.
-    """
-    counts = bodies.transactions.counts
-    ends = np.cumsum([0, *bodies.receipts.logs.counts])[np.cumsum([0, *counts])]
-    columns = repeat_identity(header, counts)
-    columns |= {"transaction_index": positions(counts)}
-    columns |= bodies.transactions.columns | bodies.receipts.columns
-    return BlockColumns(
-        _build_blocks(blocks, header, np.diff(ends).tolist()),
-        table_block(TRANSACTION_TABLE, sum(counts), columns),
         _build_withdrawals(blocks, header),
     )
 
@@ -186,19 +163,7 @@ def block_segment(name: SegmentName, observed_at_ms: int, columns: BlockColumns)
     )
 
 
-def _build_blocks(
-    blocks: Sequence[AnyBlock], header: dict[str, Column], logs: Sequence[int] | None
-) -> ColumnBlock:
-    """The table ``blocks``, with the number of logs of each block where that is known."""
-    counts = [None if block.transactions is None else len(block.transactions) for block in blocks]
-    columns = header | {
-        "transaction_count": nullable_counts(counts),
-        "log_count": nullable_counts([None] * len(blocks) if logs is None else logs),
-    }
-    return table_block(BLOCKS, len(blocks), columns)
-
-
-def _build_withdrawals(blocks: Sequence[BlockFields], header: dict[str, Column]) -> ColumnBlock:
+def _build_withdrawals(blocks: Sequence[Block], header: dict[str, Column]) -> ColumnBlock:
     lists = [block.withdrawals or [] for block in blocks]
     if not any(lists):
         return ColumnBlock(WITHDRAWALS.name, 0, dict(_NO_WITHDRAWALS.columns))
@@ -217,15 +182,15 @@ def _full_transactions(block: Block) -> list[Transaction]:
 
 
 def _align(
-    block: Block, transactions: list[Transaction], receipts: Sequence[Receipt]
-) -> list[Receipt | None]:
+    block: Block, transactions: list[Transaction], receipts: Sequence[AnyReceipt]
+) -> list[AnyReceipt | None]:
     """Each transaction's receipt. Some chains give none for some (Ethermint's failed ones)."""
     place = block_rows([block], [1]).place
     if block.transactions is None or len(transactions) != len(block.transactions):
         raise FieldMissing(field="transactions", **place(0))
     if len(receipts) == len(transactions):
         return list(receipts)
-    aligned: list[Receipt | None] = []
+    aligned: list[AnyReceipt | None] = []
     used = 0
     for transaction in transactions:
         own = used < len(receipts) and receipts[used].transaction_hash == transaction.hash

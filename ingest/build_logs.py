@@ -20,7 +20,7 @@ from ingest.tablecolumns import (
     table_block,
 )
 from ingest.verdict import Verdict
-from ingest.wire import AnyBlock, Block, Log, Receipt
+from ingest.wire import Block, Log, Receipt
 from schemas.columns import Column, ColumnBlock, Nullable
 from schemas.errors_verify import TopicsTooMany
 from schemas.kinds import parse_kind
@@ -72,7 +72,7 @@ def build_log_columns(
 
 
 def build_scanned_log_columns(
-    blocks: Sequence[AnyBlock], logs: ScannedLogs, columns: BlockColumns, *, in_receipts: bool
+    blocks: Sequence[Block], logs: ScannedLogs, columns: BlockColumns, *, in_receipts: bool
 ) -> LogColumns:
     """Build the columns of the table ``logs`` from logs that were scanned.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -22,12 +22,12 @@ from ingest.tablecolumns import (
     table_block,
     values_by_field,
 )
-from ingest.wire import AccessTuple, Authorization, Block, Receipt, Transaction
+from ingest.wire import AccessTuple, AnyReceipt, Authorization, Block, Transaction
 from schemas.columns import Column, ColumnBlock, Nullable, Ragged, Struct
 from schemas.kinds import parse_kind
 from schemas.tables import TRANSACTION_TABLE, empty_block
 
-TRANSACTION_FIELDS = {
+_TRANSACTION_FIELDS = {
     "transaction_hash": "hash",
     "from_address": "from_address",
     "to_address": "to",
@@ -46,7 +46,7 @@ TRANSACTION_FIELDS = {
 }
 """Columns of ``transactions`` that hold one hex field of the transaction."""
 
-RECEIPT_FIELDS = {
+_RECEIPT_FIELDS = {
     "status": "status",
     "cumulative_gas_used": "cumulative_gas_used",
     "gas_used": "gas_used",
@@ -67,7 +67,7 @@ _AUTHORIZATION_FIELDS = ("chain_id", "address", "nonce", "y_parity", "r", "s")
 def build_transactions(
     blocks: Sequence[Block],
     body: list[list[Transaction]],
-    receipts: Sequence[Receipt | None] | None,
+    receipts: Sequence[AnyReceipt | None] | None,
     header: dict[str, Column],
 ) -> ColumnBlock:
     """Build the columns of the table ``transactions``.
@@ -78,7 +78,7 @@ def build_transactions(
         The segment's blocks, only read to name one in an error.
     body : list of lists of Transaction
         Each block's transactions.
-    receipts : sequence of Receipt or None, optional
+    receipts : sequence of AnyReceipt or None, optional
         One a transaction, None where a transaction has none.
     header : dict
         The blocks' identity columns, one row a block.
@@ -95,7 +95,7 @@ def build_transactions(
     rows = block_rows(blocks, counts)
     columns = repeat_identity(header, counts)
     values = values_by_field(transactions)
-    wanted = field_texts(TRANSACTION_TABLE, TRANSACTION_FIELDS, values, "transaction ")
+    wanted = field_texts(TRANSACTION_TABLE, _TRANSACTION_FIELDS, values, "transaction ")
     nonces = values["nonce"]
     if receipts is not None and None in nonces:
         pairs = zip(nonces, receipts, strict=True)
@@ -108,7 +108,7 @@ def build_transactions(
         for v, y_parity, kind in zip(values["v"], values["y_parity"], types, strict=True)
     )
     wanted.append(HexTexts(parse_kind("?u256"), parity, "transaction v"))
-    names = (*TRANSACTION_FIELDS, "nonce", "type", "v")
+    names = (*_TRANSACTION_FIELDS, "nonce", "type", "v")
     columns |= dict(zip(names, hex_columns(wanted, rows), strict=True))
     columns["transaction_index"] = positions(counts)
     systems = values["is_system_tx"]
@@ -117,14 +117,14 @@ def build_transactions(
         np.array([system is True for system in systems], np.uint8),
     )
     columns |= _receipt_columns(len(transactions), receipts, rows)
-    columns |= nested_columns(values, rows)
+    columns |= _nested_columns(values, rows)
     return table_block(TRANSACTION_TABLE, len(transactions), columns)
 
 
 def _receipt_columns(
-    count: int, receipts: Sequence[Receipt | None] | None, rows: AnyRows
+    count: int, receipts: Sequence[AnyReceipt | None] | None, rows: AnyRows
 ) -> dict[str, Column]:
-    names = (*RECEIPT_FIELDS, "post_state_root", "log_count")
+    names = (*_RECEIPT_FIELDS, "post_state_root", "log_count")
     if receipts is None:
         receipts = [None] * count
     given = [receipt for receipt in receipts if receipt is not None]
@@ -135,11 +135,11 @@ def _receipt_columns(
         return {name: Nullable(absent, zeros(kind, count)) for name, kind in pairs}
     if len(given) < count:
         rows = InnerRows(rows, [() if receipt is None else (receipt,) for receipt in receipts])
-    columns = fill_fields(TRANSACTION_TABLE, RECEIPT_FIELDS, given, rows, "receipt ")
+    columns = fill_fields(TRANSACTION_TABLE, _RECEIPT_FIELDS, given, rows, "receipt ")
     # Some nodes say "0x" where there is no root.
     roots = [None if receipt.root == "0x" else receipt.root for receipt in given]
     columns["post_state_root"] = hex_column(parse_kind("?bytes32"), roots, "receipt root", rows)
-    columns["log_count"] = nullable_counts([len(receipt.logs) for receipt in given])
+    columns["log_count"] = nullable_counts([receipt.count_logs() for receipt in given])
     if len(given) == count:
         return columns
     has = np.array([receipt is not None for receipt in receipts], np.bool_)
@@ -157,17 +157,8 @@ def _spread(column: Column, has: npt.NDArray[np.bool_]) -> Nullable:
     return Nullable(valid, spread)
 
 
-def nested_columns(values: Mapping[str, Sequence[Any]], rows: AnyRows) -> dict[str, Column]:
-    """Build the columns that hold lists; nearly all transactions of most chains have none.
-
-    Parameters
-    ----------
-    values : mapping
-        The values of the fields ``access_list``, ``blob_versioned_hashes`` and
-        ``authorization_list``, one a transaction.
-    rows : Rows
-        The transactions' blocks, for errors.
-    """
+def _nested_columns(values: dict[str, tuple[Any, ...]], rows: AnyRows) -> dict[str, Column]:
+    """Columns that hold lists; nearly all transactions of most chains have none."""
     access: list[Sequence[AccessTuple]] = [entries or () for entries in values["access_list"]]
     tuples = list(chain.from_iterable(access))
     tuple_rows = InnerRows(rows, access)

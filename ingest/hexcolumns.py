@@ -166,15 +166,14 @@ def hex_columns(wanted: Sequence[HexTexts], rows: AnyRows) -> list[Column]:
     """
     together = None
     if wanted and len(wanted[0].texts) >= _ROWS_TOGETHER_MIN:
-        together = _quantities_together([part for part in wanted if is_quantity(part.kind)])
+        together = _quantities_together([part for part in wanted if _is_quantity(part.kind)])
     if together is None:
         return [hex_column(*part, rows) for part in wanted]
     quick = iter(together)
-    return [next(quick) if is_quantity(part.kind) else hex_column(*part, rows) for part in wanted]
+    return [next(quick) if _is_quantity(part.kind) else hex_column(*part, rows) for part in wanted]
 
 
-def is_quantity(kind: Kind) -> bool:
-    """Whether values of a kind, or of the kind that is nullable, are written as quantities."""
+def _is_quantity(kind: Kind) -> bool:
     kind = kind.children[0] if kind.shape == "nullable" else kind
     return kind.shape == "number" or kind.text in _WIDE
 
@@ -195,25 +194,24 @@ def _quantities_together(wanted: Sequence[HexTexts]) -> list[Column] | None:
     columns: list[Column] = []
     for (kind, texts, _), present in zip(wanted, given, strict=True):
         inner = kind.children[0] if kind.shape == "nullable" else kind
-        values = as_kind(inner, next(parts)) if present else zeros(inner, 0)
+        values = _as_kind(inner, next(parts)) if present else zeros(inner, 0)
         if values is None:
             return None
         columns.append(values if inner is kind else _spread(inner, values, texts))
     return columns
 
 
-def as_kind(kind: Kind, numbers: Bytes) -> npt.NDArray[Any] | None:
+def _as_kind(kind: Kind, numbers: Bytes) -> npt.NDArray[Any] | None:
     """Big-endian numbers as values of `kind`; None where one is out of its range."""
     count, width = numbers.shape
     if kind.text in _WIDE:
-        # Words of 8 bytes change places and turn round: much less to move than single bytes.
-        words = np.zeros((count, kind.width >> 3), "<u8")
-        words[:, : width >> 3] = numbers.view(">u8")[:, ::-1]
-        return words.view(np.uint8)
+        values = np.zeros((count, kind.width), np.uint8)
+        values[:, :width] = numbers[:, ::-1]
+        return values
     if 2 * width != NARROW:
         return None
     native = numbers.view(">u8").reshape(count)
-    if count and int(native.max()) >> (8 * kind.width):
+    if int(native.max()) >> (8 * kind.width):
         return None
     return native.astype(kind.dtype)
 

@@ -18,9 +18,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ingest.objectlayout import Irregular
-from ingest.placedcolumns import decode_digits
-from ingest.quantitydigits import rare_places, taken
 from schemas.columns import Bytes, Nullable, Ragged
 
 Places = npt.NDArray[np.int64]
@@ -39,6 +36,10 @@ _NO_DIGIT = 0x80
 _DIGITS = np.full(256, _NO_DIGIT, np.uint8)
 _DIGITS[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 _DIGITS[np.frombuffer(b"ABCDEF", np.uint8)] = np.arange(10, 16)
+
+
+class _Irregular(Exception):
+    """The text is not as regular as its first log promised; it never leaves this module."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,50 +85,16 @@ def scan_logs(arrays: Sequence[msgspec.Raw | bytes]) -> ScannedLogs | None:
         None where there is no log, one is not written like the first, or one is removed; never
         other values than `ingest.wire.decode_logs` and `ingest.hexcolumns` would give.
     """
-    text = b",".join([memoryview(array)[1:-1] for array in arrays if len(array) > 2])
-    codes = np.frombuffer(text, np.uint8)
-    starts = rare_places(codes, "{")
+    text = b",".join([memoryview(array)[1:-1] for array in arrays if len(array) > 2]) + b","
+    try:
+        scan = _Scan(text)
+        columns = scan.columns()
+    except (_Irregular, ValueError, IndexError):
+        return None
     # An array's text is its body and the comma behind it; an empty one has neither.
     sizes = np.array([len(array) - 1 for array in arrays], np.int64)
     sizes[sizes <= 1] = 0
-    ends = np.cumsum(sizes)
-    counts = np.diff(np.searchsorted(starts, ends), prepend=0)
-    try:
-        if not len(starts) or starts[0] or b"\\" in text:
-            return None
-        if (codes[starts[1:] - 1] != ord(",")).any():
-            return None
-        quotes = np.flatnonzero(codes == ord('"'))
-        return scan_placed_logs(text, quotes, starts, np.append(starts[1:] - 1, len(text)), counts)
-    except Irregular:
-        return None
-
-
-def scan_placed_logs(
-    text: bytes, quotes: Places, starts: Places, ends: Places, counts: npt.NDArray[np.int64]
-) -> ScannedLogs:
-    """Read logs that stand in a text.
-
-    Parameters
-    ----------
-    text : bytes
-        Valid JSON in which they stand, without backslashes.
-    quotes : int64
-        Places of all quotes in it, ascending.
-    starts, ends : int64[n]
-        Where each log begins and ends; there is one at least.
-    counts : int64
-        Number of logs of each array; they are not looked at.
-
-    Raises
-    ------
-    Irregular
-        One is not written like the first, or one is removed.
-    """
-    try:
-        columns = _Scan(text, quotes, starts, ends).columns()
-    except (ValueError, IndexError):
-        raise Irregular from None
+    counts = np.diff(np.searchsorted(scan.starts, np.cumsum(sizes)), prepend=0)
     return ScannedLogs(
         counts=counts,
         address=columns["address"],
@@ -150,11 +117,11 @@ class _Layout:
     before: tuple[bytes, ...]
     """What stands before each such value, up to the 0x of a hex value or the bracket of topics."""
     end: bytes
-    """What stands behind the last value."""
+    """What stands behind the last value, with the comma after the log."""
 
 
 def _layout(log: bytes) -> _Layout:
-    """The layout of a log's text."""
+    """The layout of a log's text, which ends with the comma behind it."""
     keys: list[str] = []
     before: list[bytes] = []
     names: list[str] = []
@@ -182,42 +149,46 @@ def _layout(log: bytes) -> _Layout:
     removed = log.count(b'"removed":') - log.count(b'"removed":false')
     known = prefixed and _NEEDED.issubset(keys)
     if not known or removed or len({*names}) < len(names) or len({*keys}) < len(keys):
-        raise Irregular
+        raise _Irregular
     return _Layout(tuple(keys), tuple(before), log[at:])
 
 
 class _Scan:
-    """One pass over many logs."""
+    """One pass over the text of many logs, a comma behind each."""
 
-    def __init__(self, text: bytes, quotes: Places, starts: Places, ends: Places) -> None:
-        self.text, self.quotes, self.starts, self.ends = text, quotes, starts, ends
-        self.layout = _layout(text[int(starts[0]) : int(ends[0])])
+    def __init__(self, text: bytes) -> None:
+        codes: Bytes = np.frombuffer(text, np.uint8)
+        self.text = text
+        self.starts: Places = np.flatnonzero(codes == ord("{"))
+        if not len(self.starts) or self.starts[0] or b"\\" in text:
+            raise _Irregular
+        self.quotes: Places = np.flatnonzero(codes == ord('"'))
+        second = int(self.starts[1]) if len(self.starts) > 1 else len(text)
+        self.layout = _layout(text[:second])
 
     def rows(self, at: Places, width: int) -> Bytes:
         """The `width` characters from each place on; IndexError beyond the end."""
-        if width > len(self.text):
-            raise Irregular
-        return taken(self.text, at, width)
+        # One-byte strides: each place is the start of an item, taken by a single copy.
+        shape = (max(len(self.text) - width + 1, 0),)
+        items: Any = np.ndarray(shape, f"V{width}", self.text, strides=(1,))
+        rows: Bytes = items[at].view(np.uint8).reshape(len(at), width)
+        return rows
 
     def skip(self, at: Places, literal: bytes) -> Places:
         """The places behind `literal`, which must stand at each of `at`."""
         if self.rows(at, len(literal)).tobytes() != literal * len(at):
-            raise Irregular
+            raise _Irregular
         return at + len(literal)
 
     def columns(self) -> dict[str, Any]:
         """What each needed key holds."""
         layout = self.layout
         first = np.searchsorted(self.quotes, self.starts)
-        # Where another log follows at once its first quote is the next one.
-        behind = np.append(first[1:], 0)
-        alone = np.append(np.flatnonzero(self.ends[:-1] + 1 != self.starts[1:]), len(first) - 1)
-        behind[alone] = np.searchsorted(self.quotes, self.ends[alone])
-        strings = (behind - first) // 2
+        strings = np.diff(first, append=len(self.quotes)) // 2
         texts = (*layout.before, layout.end)
         topics: Places = strings - sum(text.count(b'"') for text in texts) // 2
         if int(topics.min()) < 0 or int(topics.max()) > TOPICS_MAX:
-            raise Irregular
+            raise _Irregular
         at, quote = self.starts, first - 1
         columns: dict[str, Any] = {}
         for key, before in zip(layout.keys, layout.before, strict=True):
@@ -235,38 +206,39 @@ class _Scan:
             elif key == "data":
                 columns[key] = self.data(at, end)
             elif not np.array_equal(self.quotes[quote], at - 1):
-                raise Irregular
+                raise _Irregular
             at = end
-        if not np.array_equal(self.skip(at, layout.end), self.ends):
-            raise Irregular
+        ends = self.skip(at, layout.end)
+        if int(ends[-1]) != len(self.text) or not np.array_equal(ends[:-1], self.starts[1:]):
+            raise _Irregular
         return columns
 
     def fixed(self, at: Places, end: Places, digits: int) -> Bytes:
         """Values of so many digits each."""
         if not (end - at == digits).all():
-            raise Irregular
-        return decode_digits(self.rows(at, digits))
+            raise _Irregular
+        return _decode_digits(self.rows(at, digits))
 
     def quantities(self, at: Places, end: Places) -> npt.NDArray[np.int64]:
         """The values of quantities."""
         sizes = end - at
         width = int(sizes.max())
         if int(sizes.min()) < 1 or width > _QUANTITY_DIGITS_MAX:
-            raise Irregular
+            raise _Irregular
         digits = _DIGITS[self.rows(end - width, width)].astype(np.int64)
         values = np.zeros(len(at), np.int64)
         for place in range(width):
             digit = digits[:, place] * (sizes >= width - place)
             values = values << 4 | digit
             if int(digit.max()) == _NO_DIGIT:
-                raise Irregular
+                raise _Irregular
         return values
 
     def data(self, at: Places, end: Places) -> Ragged:
         """Values of any length."""
         sizes = end - at
         if int(sizes.min()) < 0 or (sizes & 1).any():
-            raise Irregular
+            raise _Irregular
         text = self.text
         pairs = zip(at.tolist(), end.tolist(), strict=True)
         decoded = unhexlify(b"".join([text[start:stop] for start, stop in pairs]))
@@ -283,13 +255,19 @@ class _Scan:
         behind = np.where(inner + 1 < np.repeat(counts, counts), ord(","), ord("]"))
         framed = cells[:, [0, 1, 2, 67]].tobytes() == b'"0x"' * total
         if not framed or not (cells[:, 68] == behind).all():
-            raise Irregular
+            raise _Irregular
         # The row after the last is what stands where a topic is absent.
         padded = np.zeros((total + 1, 32), np.uint8)
-        padded[:-1] = decode_digits(cells[:, 3:67])
+        padded[:-1] = _decode_digits(cells[:, 3:67])
         columns = []
         for place in range(TOPICS_MAX):
             valid = counts > place
             taken = np.where(valid, starts + place, total)
             columns.append(Nullable(valid, padded.take(taken, axis=0)))
         return tuple(columns)
+
+
+def _decode_digits(digits: Bytes) -> Bytes:
+    """The bytes that rows of hex digits say; ValueError where one is no digit."""
+    decoded = np.frombuffer(unhexlify(np.ascontiguousarray(digits).data), np.uint8)
+    return decoded.reshape(len(digits), digits.shape[1] >> 1)

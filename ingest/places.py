@@ -11,17 +11,13 @@ from binascii import unhexlify
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain, repeat
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ingest.hexcolumns import Rows, clip, quantities
 from ingest.logscan import ScannedLogs
-from ingest.receiptscan import ScannedReceipts
-from ingest.tablecolumns import positions
-from ingest.transactionscan import ScannedTransactions
-from ingest.wire import Block, BlockFields, Log, Receipt, Transaction
+from ingest.wire import Block, Log, Receipt, ReceiptFields, Transaction
 from schemas.columns import Bytes
 from schemas.errors_verify import (
     LogIndexGap,
@@ -34,7 +30,7 @@ from schemas.errors_verify import (
 )
 
 
-def block_place(block: BlockFields) -> dict[str, str]:
+def block_place(block: Block) -> dict[str, str]:
     """Number and hash of a block, as error data."""
     return Rows([block.number], [block.hash], [1]).place(0)
 
@@ -88,14 +84,7 @@ def check_receipts(block: Block, receipts: Sequence[Receipt], *, strict: bool) -
     LogMisplaced, LogIndexGap, LogRemoved
         A log names another block or transaction, or its index is not its position.
     """
-    hashes = [receipt.block_hash for receipt in receipts]
-    if hashes.count(block.hash) != len(hashes):
-        for text in hashes:
-            if not _same(text, block.hash):
-                raise ReceiptsOfAnotherBlock(found=clip(text), **block_place(block))
-    own = [receipt.transaction_hash for receipt in receipts]
-    if strict:
-        _check_order(block, receipts, own)
+    own = check_receipts_alone(block, receipts, strict=strict)
     logs = [log for receipt in receipts for log in receipt.logs]
     counts = [len(receipt.logs) for receipt in receipts]
     expected = list(chain.from_iterable(map(repeat, own, counts)))
@@ -111,46 +100,49 @@ def check_receipts(block: Block, receipts: Sequence[Receipt], *, strict: bool) -
             _first_difference(block, "transactionIndex", indexes, positions)
 
 
-def stand_in_blocks(
-    blocks: Sequence[BlockFields], transactions: ScannedTransactions, receipts: ScannedReceipts
-) -> bool:
-    """Whether scanned transactions, receipts and logs are of their blocks and of one another.
+def check_receipts_alone(
+    block: Block, receipts: Sequence[ReceiptFields], *, strict: bool
+) -> list[str]:
+    """As `check_receipts`, without the logs; returns the receipts' transaction hashes."""
+    hashes = [receipt.block_hash for receipt in receipts]
+    if hashes.count(block.hash) != len(hashes):
+        for text in hashes:
+            if not _same(text, block.hash):
+                raise ReceiptsOfAnotherBlock(found=clip(text), **block_place(block))
+    own = [receipt.transaction_hash for receipt in receipts]
+    if strict:
+        _check_order(block, receipts, own)
+    return own
 
-    What is False here may still pass `check_transactions` and `check_receipts`, which know other
-    ways to write the same and say what is wrong.
+
+def stand_in_receipts(
+    blocks: Sequence[Block], receipts: Sequence[Sequence[ReceiptFields]], logs: ScannedLogs
+) -> bool:
+    """Whether scanned logs are of their blocks and transactions, and stand where they say.
+
+    What is False here may still pass `check_receipts`, which knows other ways to write the same
+    and says what is wrong.
 
     Parameters
     ----------
-    blocks : sequence of BlockFields
+    blocks : sequence of Block
         Consecutive blocks.
-    transactions : ScannedTransactions
-        Their transactions.
-    receipts : ScannedReceipts
-        As many receipts for each block.
+    receipts : sequence of sequences of ReceiptFields
+        Each block's receipts; their own places are not looked at.
+    logs : ScannedLogs
+        One array a receipt.
     """
-    logs = receipts.logs
-    sizes = transactions.counts
-    hashes = [block.hash for block in blocks]
-    numbers = [number_of(block.number) for block in blocks]
-    if None in numbers:
-        return False
+    sizes = [len(part) for part in receipts]
     ends = np.cumsum([0, *logs.counts])[np.cumsum([0, *sizes])]
     per_block = np.diff(ends)
-    own: Any = transactions.columns["transaction_hash"]
-    places = positions(sizes)
-    known = transactions.types.valid & receipts.types.valid
+    hashes = [receipt.transaction_hash for part in receipts for receipt in part]
+    positions = np.concatenate([np.arange(size) for size in sizes])
+    firsts = np.repeat(ends[:-1], per_block)
     return (
-        np.array_equal(transactions.transaction_index, places)
-        and np.array_equal(receipts.transaction_index, places)
-        and np.array_equal(logs.transaction_index, np.repeat(places, logs.counts))
-        and np.array_equal(logs.log_index, np.arange(logs.count) - np.repeat(ends[:-1], per_block))
-        and np.array_equal(receipts.transaction_hash, own)
-        and np.array_equal(logs.transaction_hash, np.repeat(own, logs.counts, axis=0))
-        and not (known & (transactions.types.values != receipts.types.values)).any()
-        and np.array_equal(receipts.block_number, np.repeat(np.array(numbers), sizes))
-        and _are_hashes(transactions.block_hash, hashes, sizes)
-        and _are_hashes(receipts.block_hash, hashes, sizes)
-        and _of_blocks(blocks, per_block, logs)
+        _of_blocks(blocks, per_block, logs)
+        and _are_hashes(logs.transaction_hash, hashes, logs.counts)
+        and np.array_equal(logs.transaction_index, np.repeat(positions, logs.counts))
+        and np.array_equal(logs.log_index, np.arange(logs.count) - firsts)
     )
 
 
@@ -181,7 +173,7 @@ def group_scanned(blocks: Sequence[Block], logs: ScannedLogs) -> ScannedLogs | N
 
 
 def _of_blocks(
-    blocks: Sequence[BlockFields], per_block: npt.NDArray[np.int64], logs: ScannedLogs
+    blocks: Sequence[Block], per_block: npt.NDArray[np.int64], logs: ScannedLogs
 ) -> bool:
     """Whether logs, so many a block, name their block by hash and number."""
     numbers = [number_of(block.number) for block in blocks]
@@ -191,7 +183,7 @@ def _of_blocks(
     return named and _are_hashes(logs.block_hash, [block.hash for block in blocks], per_block)
 
 
-def _are_hashes(rows: Bytes, hashes: list[str], counts: Any) -> bool:
+def _are_hashes(rows: Bytes, hashes: list[str], counts: npt.NDArray[np.int64]) -> bool:
     """Whether rows are the values of `hashes`, each as often as `counts` says."""
     if set(map(len, hashes)) != {66}:
         return False
@@ -262,7 +254,7 @@ def check_logs(block: Block, logs: Sequence[Log], *, strict: bool) -> None:
         before = number
 
 
-def _check_order(block: Block, receipts: Sequence[Receipt], own: list[str]) -> None:
+def _check_order(block: Block, receipts: Sequence[ReceiptFields], own: list[str]) -> None:
     transactions = block.transactions or []
     if len(receipts) != len(transactions):
         raise ReceiptsCountMismatch(

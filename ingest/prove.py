@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
 import msgspec
 
 from ingest.build import block_segment, build_header_columns
 from ingest.build_logs import log_segment
 from ingest.endpoint import ReceiptsBy
-from ingest.fetch import BlockPayload, Json
+from ingest.fetch import BlockPayload
 from ingest.headwindow import HeadHeader, read_header
 from ingest.places import check_logs
 from ingest.publish import Built
-from ingest.scanned import scan_bodies
-from ingest.verify import ProvenSegment, check_headers, prove_scanned, prove_segment
+from ingest.scanned import ScannedReceipts, scan_receipts
+from ingest.verify import ProvenSegment, check_headers, prove_segment
 from ingest.verify_logs import LogFilter, group_logs, verify_logs_only
-from ingest.wire import (
-    AnyBlock,
-    Block,
-    Receipt,
-    UnreadBlock,
-    decode_block,
-    decode_logs,
-    decode_receipts,
-    decode_unread_block,
-)
+from ingest.wire import Block, Receipt, decode_block, decode_logs, decode_receipts
 from schemas.chains import ChainFacts
 from schemas.errors_verify import BlockHashMismatch, BlockNumberGap, PayloadInvalid
 from schemas.segments import Lane, SegmentName, Stream, content_version
 from schemas.tables import Verification
 
-B = TypeVar("B", Block, UnreadBlock)
 Source = Literal["receipts", "logs"]
 """How a run fetches: whole blocks with receipts, or filtered logs alone."""
 
@@ -69,7 +59,8 @@ class ProveAndBuild:
         HR-22xx
             A payload is malformed, or a proof failed.
         """
-        blocks, proven = self._prove(payloads)
+        blocks = [wanted_block(payload) for payload in payloads]
+        proven = self._prove(blocks, payloads)
         assert proven.logs is not None
         last_hash = bytes.fromhex(blocks[-1].hash[2:])
         ends = int(blocks[0].number, 16), int(blocks[-1].number, 16)
@@ -91,21 +82,19 @@ class ProveAndBuild:
         """The content version of its segments."""
         return source_version("receipts", self.level)
 
-    def _prove(self, payloads: Sequence[BlockPayload]) -> tuple[Sequence[AnyBlock], ProvenSegment]:
-        facts = {"withdrawals_in_header": self.withdrawals_in_header}
-        if not any(payload.receipts_by is ReceiptsBy.logs for payload in payloads):
-            unread = [_wanted(payload, decode_unread_block) for payload in payloads]
-            scanned = scan_bodies(unread, [payload.receipts for payload in payloads])
-            if scanned is not None:
-                return unread, prove_scanned(unread, scanned, self.level, **facts)
-        blocks = [wanted_block(payload) for payload in payloads]
+    def _prove(self, blocks: list[Block], payloads: Sequence[BlockPayload]) -> ProvenSegment:
         if any(payload.receipts_by is ReceiptsBy.logs for payload in payloads):
             logs = [log for payload in payloads for log in decode_logs(payload.receipts) or ()]
             for block, group in zip(blocks, group_logs(blocks, logs), strict=True):
                 check_logs(block, group, strict=True)
-            return blocks, verify_logs_only(blocks, logs, self.level, LogFilter())
-        receipts = [_receipts(payload) for payload in payloads]
-        return blocks, prove_segment(blocks, receipts, self.level, **facts)
+            return verify_logs_only(blocks, logs, self.level, LogFilter())
+        receipts: list[list[Receipt]] | ScannedReceipts | None
+        receipts = scan_receipts(blocks, [payload.receipts for payload in payloads])
+        if receipts is None:
+            receipts = [_receipts(payload) for payload in payloads]
+        return prove_segment(
+            blocks, receipts, self.level, withdrawals_in_header=self.withdrawals_in_header
+        )
 
 
 def prover(chain: ChainFacts, chain_id: int, level: Verification) -> ProveAndBuild:
@@ -171,11 +160,7 @@ def wanted_block(payload: BlockPayload) -> Block:
     PayloadInvalid, BlockNumberGap, BlockHashMismatch
         It is not a block, or not the one that was asked for.
     """
-    return _wanted(payload, decode_block)
-
-
-def _wanted(payload: BlockPayload, decode: Callable[[Json], B | None]) -> B:
-    block = decode(payload.block)
+    block = decode_block(payload.block)
     if block is None:
         raise PayloadInvalid(method="eth_getBlockByNumber", reason="null")
     number = _int_or_none(block.number)

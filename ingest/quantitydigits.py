@@ -62,7 +62,7 @@ def decode_together(columns: Sequence[Sequence[str]]) -> list[Bytes] | None:
         sizes = ends - starts - 2
         if int(sizes.min()) < 1 or int(sizes.max()) > WIDE:
             return None
-        if taken(text, starts, 2).tobytes() != b"0x" * len(flat):
+        if _taken(text, starts, 2).tobytes() != b"0x" * len(flat):
             return None
         counts = list(map(len, columns))
         firsts = list(accumulate(counts[:-1], initial=0))
@@ -70,7 +70,7 @@ def decode_together(columns: Sequence[Sequence[str]]) -> list[Bytes] | None:
         decoded = {}
         for width in {*widths.tolist()}:
             own = np.repeat(widths == width, counts)
-            decoded[width] = decode_ended(text, ends[own], sizes[own], width)
+            decoded[width] = _decode(text, ends[own], sizes[own], width)
     except ValueError:
         return None
     found = []
@@ -81,7 +81,7 @@ def decode_together(columns: Sequence[Sequence[str]]) -> list[Bytes] | None:
     return found
 
 
-def taken(text: bytes, at: npt.NDArray[np.int64], width: int) -> Bytes:
+def _taken(text: bytes, at: npt.NDArray[np.int64], width: int) -> Bytes:
     """The `width` characters from each place on, one row a place."""
     # One-byte strides: each place is the start of an item, taken by a single copy.
     items: Any = np.ndarray((len(text) - width + 1,), f"V{width}", text, strides=(1,))
@@ -89,43 +89,11 @@ def taken(text: bytes, at: npt.NDArray[np.int64], width: int) -> Bytes:
     return taken
 
 
-def decode_ended(
+def _decode(
     text: bytes, ends: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], width: int
 ) -> Bytes:
-    """Decode quantities of at most `width` digits by the places where they end.
-
-    Parameters
-    ----------
-    text : bytes
-        What holds the digits; at least `width` characters stand before the end of each.
-    ends : int64[n]
-        The places behind each one's last digit.
-    sizes : int64[n]
-        How many digits each has, at most `width`.
-    width : int
-        `NARROW` or `WIDE`.
-
-    Returns
-    -------
-    uint8[n, width / 2]
-        Big-endian numbers.
-
-    Raises
-    ------
-    ValueError
-        If one has a character that is no digit.
-    """
+    """Numbers that end before `ends` and have `sizes` digits; ValueError where one is no digit."""
     keep, fill = _MASKS[width]
-    words = taken(text, ends - width, width).view(np.uint64)
+    words = _taken(text, ends - width, width).view(np.uint64)
     words = words & keep.take(sizes, axis=0) | fill.take(sizes, axis=0)
     return np.frombuffer(unhexlify(words.data), np.uint8).reshape(len(ends), width >> 1)
-
-
-def rare_places(codes: Bytes, character: str) -> npt.NDArray[np.int64]:
-    """Where a character stands that is rare: what `np.flatnonzero` gives, by words of 8 bytes."""
-    found = codes == ord(character)
-    whole = len(found) & ~7
-    words = np.flatnonzero(found[:whole].view(np.uint64) != 0)
-    inner = np.flatnonzero(found[:whole].reshape(-1, 8)[words])
-    places = (words[inner >> 3] << 3) + (inner & 7)
-    return np.concatenate((places, np.flatnonzero(found[whole:]) + whole))

@@ -1,55 +1,56 @@
-"""JSON of blocks and receipts in, transactions, receipts and logs as columns out, if regular."""
+"""JSON of receipts in, the receipts with the columns of all their logs out: the quick reading."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import msgspec
 
-from ingest.objectlayout import Irregular
-from ingest.places import stand_in_blocks
-from ingest.receiptscan import ScannedReceipts, scan_receipts
-from ingest.transactionscan import ScannedTransactions, scan_transactions
-from ingest.wire import UnreadBlock
+from ingest.logscan import ScannedLogs, scan_logs
+from ingest.places import stand_in_receipts
+from ingest.wire import Block, UnreadReceipt, decode_unread_receipts
 
 
 @dataclass(frozen=True, slots=True)
-class ScannedBodies:
-    """The transactions of consecutive blocks with their receipts, each in its place."""
+class ScannedReceipts:
+    """The receipts of consecutive blocks, their logs as columns."""
 
-    transactions: ScannedTransactions
-    """The transactions."""
-    receipts: ScannedReceipts
-    """One receipt a transaction, with the logs."""
+    receipts: list[list[UnreadReceipt]]
+    """Each block's receipts."""
+    logs: ScannedLogs
+    """All their logs, one array a receipt, each in its place."""
 
 
-def scan_bodies(
-    blocks: Sequence[UnreadBlock], results: Sequence[bytes | msgspec.Raw]
-) -> ScannedBodies | None:
-    """Read the transactions of blocks and the `result` of eth_getBlockReceipts of each.
+def scan_receipts(
+    blocks: Sequence[Block], results: Sequence[bytes | msgspec.Raw]
+) -> ScannedReceipts | None:
+    """Read the `result` of eth_getBlockReceipts of each block.
 
     Parameters
     ----------
-    blocks : sequence of UnreadBlock
+    blocks : sequence of Block
         Consecutive blocks.
     results : sequence of bytes or msgspec.Raw
         One a block.
 
     Returns
     -------
-    ScannedBodies or None
-        None where they have to be read one by one (see `ingest.wire`): there are none, they are
-        not written regularly, or one does not stand where it says.
+    ScannedReceipts or None
+        None where the logs have to be read one by one (see `ingest.wire.decode_receipts`): there
+        are none, they are not written regularly, or one does not stand where it says.
+
+    Raises
+    ------
+    PayloadInvalid
+        If one is no JSON, or a field is missing or of another type.
     """
-    bodies = [block.transactions or [] for block in blocks]
-    try:
-        receipts = scan_receipts(results)
-        if receipts.counts != list(map(len, bodies)):
-            return None
-        transactions = scan_transactions(blocks, bodies)
-    except Irregular:
+    receipts = [decode_unread_receipts(result) or [] for result in results]
+    logs = scan_logs([receipt.logs for part in receipts for receipt in part])
+    if logs is None or not stand_in_receipts(blocks, receipts, logs):
         return None
-    if not stand_in_blocks(blocks, transactions, receipts):
-        return None
-    return ScannedBodies(transactions, receipts)
+    counts = logs.counts.tolist()
+    for receipt, count in zip(chain.from_iterable(receipts), counts, strict=True):
+        receipt.found = count
+    return ScannedReceipts(receipts, logs)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest.hexcolumns import AnyRows, HexTexts, Rows, hex_columns
-from ingest.wire import BlockFields
+from ingest.wire import Block
 from schemas.columns import Column, ColumnBlock, Nullable
 from schemas.tables import Table
 
@@ -48,7 +48,7 @@ def table_block(table: Table, rows: int, columns: dict[str, Column]) -> ColumnBl
     return ColumnBlock(table.name, rows, {spec.name: columns[spec.name] for spec in table.columns})
 
 
-def block_rows(blocks: Sequence[BlockFields], counts: Sequence[int]) -> Rows:
+def block_rows(blocks: Sequence[Block], counts: Sequence[int]) -> Rows:
     """Rows of which each block has as many as `counts` says."""
     return Rows(
         [block.number for block in blocks],

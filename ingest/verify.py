@@ -14,18 +14,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ingest.build import (
-    BlockColumns,
-    build_block_columns,
-    build_header_columns,
-    build_scanned_block_columns,
-)
+from ingest.build import BlockColumns, build_block_columns, build_header_columns
 from ingest.build_logs import LogColumns, build_log_columns, build_scanned_log_columns
 from ingest.encode_transactions import KNOWN_TYPES, encode_transactions
 from ingest.keccak import keccak
 from ingest.places import (
     block_place,
     check_receipts,
+    check_receipts_alone,
     check_transactions,
 )
 from ingest.proofs import (
@@ -35,10 +31,10 @@ from ingest.proofs import (
     withdrawal_roots,
 )
 from ingest.rlpcolumns import rows_of
-from ingest.scanned import ScannedBodies
+from ingest.scanned import ScannedReceipts
 from ingest.verdict import Verdict
-from ingest.verify_receipts import given_blooms, prove_receipts
-from ingest.wire import AnyBlock, Block, BlockFields, Receipt, UnreadBlock, unknown_header_fields
+from ingest.verify_receipts import prove_receipts
+from ingest.wire import Block, Receipt, unknown_header_fields
 from schemas.columns import Column, ColumnBlock, from_python
 from schemas.errors_verify import (
     BlockHashMismatch,
@@ -71,7 +67,7 @@ class ProvenSegment:
 
 def prove_segment(
     blocks: Sequence[Block],
-    receipts: Sequence[Sequence[Receipt]] | None,
+    receipts: Sequence[Sequence[Receipt]] | ScannedReceipts | None,
     level: Verification,
     *,
     withdrawals_in_header: bool = True,
@@ -82,7 +78,7 @@ def prove_segment(
     ----------
     blocks : sequence of Block
         At least one block, each the parent of the next.
-    receipts : sequence of sequences of Receipt, optional
+    receipts : sequence of sequences of Receipt, or ScannedReceipts, optional
         Each block's receipts. Without them no level above ``header`` is reached.
     level : Verification
         How far to prove.
@@ -114,63 +110,35 @@ def prove_segment(
     for row, block in enumerate(blocks):
         if strict:
             check_transactions(block)
-        if receipts is not None:
+        if isinstance(receipts, ScannedReceipts):
+            check_receipts_alone(block, receipts.receipts[row], strict=strict)
+        elif receipts is not None:
             check_receipts(block, receipts[row], strict=strict)
-    columns = build_block_columns(blocks, receipts, header)
-    logs = None
-    if receipts is not None:
-        logs = build_log_columns(blocks, receipts, columns)
-        if strict:
-            prove_receipts(blocks, given_blooms(blocks, receipts), columns, logs)
-    return _proven(blocks, columns, logs, level, withdrawals_in_header)
-
-
-def prove_scanned(
-    blocks: Sequence[UnreadBlock],
-    bodies: ScannedBodies,
-    level: Verification,
-    *,
-    withdrawals_in_header: bool = True,
-) -> ProvenSegment:
-    """As `prove_segment`, of transactions and receipts that were scanned.
-
-    Parameters
-    ----------
-    blocks : sequence of UnreadBlock
-        At least one block, each the parent of the next.
-    bodies : ScannedBodies
-        Their transactions and receipts, which stand where they say.
-    level : Verification
-        How far to prove.
-    withdrawals_in_header : bool
-        Whether withdrawalsRoot is the root of the list of withdrawals (chains.toml).
-    """
-    header = build_header_columns(blocks)
-    header["unknown_fields"] = check_headers(blocks, header, level)
-    columns = build_scanned_block_columns(blocks, bodies, header)
-    scanned = bodies.receipts
-    logs = build_scanned_log_columns(blocks, scanned.logs, columns, in_receipts=True)
-    if level >= Verification.receipts:
-        prove_receipts(blocks, scanned.blooms, columns, logs)
-    return _proven(blocks, columns, logs, level, withdrawals_in_header)
-
-
-def _proven(
-    blocks: Sequence[AnyBlock],
-    columns: BlockColumns,
-    logs: LogColumns | None,
-    level: Verification,
-    withdrawals_in_header: bool,
-) -> ProvenSegment:
-    """What is left to prove, and the verdict."""
-    reached = level if logs is not None else min(level, Verification.header)
+    columns, logs = _build(blocks, receipts, header)
+    if strict and receipts is not None and logs is not None:
+        parts = receipts.receipts if isinstance(receipts, ScannedReceipts) else receipts
+        prove_receipts(blocks, parts, columns, logs)
+    reached = level if receipts is not None else min(level, Verification.header)
     verdict = _verdict(blocks, columns, level, reached, withdrawals_in_header)
     columns.blocks.columns["verification"] = np.full(len(blocks), int(verdict.level), np.int8)
     return ProvenSegment(columns, logs, verdict)
 
 
+def _build(
+    blocks: Sequence[Block],
+    receipts: Sequence[Sequence[Receipt]] | ScannedReceipts | None,
+    header: dict[str, Column],
+) -> tuple[BlockColumns, LogColumns | None]:
+    """All columns of the segment."""
+    if isinstance(receipts, ScannedReceipts):
+        columns = build_block_columns(blocks, receipts.receipts, header)
+        return columns, build_scanned_log_columns(blocks, receipts.logs, columns, in_receipts=True)
+    columns = build_block_columns(blocks, receipts, header)
+    return columns, None if receipts is None else build_log_columns(blocks, receipts, columns)
+
+
 def _verdict(
-    blocks: Sequence[AnyBlock],
+    blocks: Sequence[Block],
     columns: BlockColumns,
     level: Verification,
     reached: Verification,
@@ -201,13 +169,13 @@ def _verdict(
 
 
 def check_headers(
-    blocks: Sequence[BlockFields], header: dict[str, Column], level: Verification
+    blocks: Sequence[Block], header: dict[str, Column], level: Verification
 ) -> Column:
     """Check hashes and links of consecutive blocks.
 
     Parameters
     ----------
-    blocks : sequence of BlockFields
+    blocks : sequence of Block
         The blocks, of which only unknown header fields are read here.
     header : dict
         What `build_header_columns` gave for them.
@@ -249,9 +217,7 @@ def check_headers(
     return kept
 
 
-def _check_links(
-    blocks: Sequence[BlockFields], columns: dict[str, Any], hashes: list[bytes]
-) -> None:
+def _check_links(blocks: Sequence[Block], columns: dict[str, Any], hashes: list[bytes]) -> None:
     numbers = columns["block_number"].tolist()
     parents = rows_of(columns["parent_hash"])
     for row in range(1, len(blocks)):
@@ -267,7 +233,7 @@ def _check_links(
             )
 
 
-def _prove_transactions(blocks: Sequence[AnyBlock], columns: BlockColumns) -> str:
+def _prove_transactions(blocks: Sequence[Block], columns: BlockColumns) -> str:
     """Prove transactionsRoot and hashes; return the unknown types, if there are any."""
     transactions = columns.transactions
     ranges = row_ranges(columns.blocks, transactions)
@@ -302,7 +268,7 @@ def _prove_transactions(blocks: Sequence[AnyBlock], columns: BlockColumns) -> st
     return ", ".join(hex(kind) for kind in sorted({*kinds.tolist()} - KNOWN_TYPES))
 
 
-def _prove_withdrawals(blocks: Sequence[AnyBlock], columns: BlockColumns) -> None:
+def _prove_withdrawals(blocks: Sequence[Block], columns: BlockColumns) -> None:
     ranges = row_ranges(columns.blocks, columns.withdrawals)
     roots = withdrawal_roots(columns.withdrawals, ranges)
     expected: Any = columns.blocks.columns["withdrawals_root"]

@@ -22,15 +22,15 @@ from ingest.proofs import (
 )
 from ingest.rlpcolumns import rows_of
 from ingest.tablecolumns import as_array, block_rows
-from ingest.wire import AnyBlock, Receipt
+from ingest.wire import Block, ReceiptFields
 from schemas.columns import Bytes, ColumnBlock, Nullable
 from schemas.errors_verify import BloomMismatch, FieldMissing, GasMismatch, ReceiptsRootMismatch
 from schemas.kinds import parse_kind
 
 
 def prove_receipts(
-    blocks: Sequence[AnyBlock],
-    given: Nullable,
+    blocks: Sequence[Block],
+    receipts: Sequence[Sequence[ReceiptFields]],
     columns: BlockColumns,
     logs: LogColumns,
 ) -> None:
@@ -40,8 +40,8 @@ def prove_receipts(
     ----------
     blocks : sequence of Block
         Consecutive blocks.
-    given : Nullable
-        Each receipt's bloom as the node gave it, one a transaction; see `given_blooms`.
+    receipts : sequence of sequences of ReceiptFields
+        Each block's receipts, one a transaction; only their blooms are read.
     columns : BlockColumns
         What was built of them.
     logs : LogColumns
@@ -55,6 +55,7 @@ def prove_receipts(
     ranges = row_ranges(columns.blocks, transactions)
     count = transactions.rows
     expected = rows_of(columns.blocks.columns["receipts_root"])
+    given = _given_blooms(blocks, receipts)
     blooms = as_array(given.values)
     # The root covers each receipt's bloom, so blooms that give the root are the true ones.
     if (
@@ -85,8 +86,8 @@ def prove_receipts(
     _check_gas(blocks, columns, ranges)
 
 
-def given_blooms(blocks: Sequence[AnyBlock], receipts: Sequence[Sequence[Receipt]]) -> Nullable:
-    """The receipts' blooms as the node gave them; raises HexMalformed where one is none."""
+def _given_blooms(blocks: Sequence[Block], receipts: Sequence[Sequence[ReceiptFields]]) -> Nullable:
+    """The receipts' blooms as the node gave them."""
     texts = [receipt.logs_bloom for part in receipts for receipt in part]
     rows = block_rows(blocks, [len(part) for part in receipts])
     given = hex_column(parse_kind("?bytes256"), texts, "receipt logsBloom", rows)
@@ -103,7 +104,7 @@ def _differing_blooms(blooms: Bytes, header: ColumnBlock, ranges: Ranges) -> npt
 
 
 def _check_blooms(
-    blocks: Sequence[AnyBlock],
+    blocks: Sequence[Block],
     header: ColumnBlock,
     blooms: Bytes,
     given: Nullable,
@@ -117,7 +118,7 @@ def _check_blooms(
             raise BloomMismatch(owner=f"receipt {index}", **block_place(block))
 
 
-def _check_gas(blocks: Sequence[AnyBlock], columns: BlockColumns, ranges: Ranges) -> None:
+def _check_gas(blocks: Sequence[Block], columns: BlockColumns, ranges: Ranges) -> None:
     """Gas used is the step of cumulative gas, which ends at the header's gas used."""
     header: Any = columns.blocks.columns["gas_used"]
     cumulative: Any = columns.transactions.columns["cumulative_gas_used"]

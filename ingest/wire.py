@@ -58,6 +58,27 @@ class Receipt(ReceiptFields, gc=False, rename="camel", kw_only=True):
 
     logs: list[Log]
 
+    def count_logs(self) -> int:
+        """How many logs the receipt has."""
+        return len(self.logs)
+
+
+class UnreadReceipt(ReceiptFields, gc=False, rename="camel", kw_only=True):
+    """A receipt whose logs are read apart, those of a whole segment at once."""
+
+    logs: msgspec.Raw
+    """A JSON array of logs."""
+    found: int = msgspec.field(default=0, name="(found)")
+    """How many logs were found in it."""
+
+    def count_logs(self) -> int:
+        """How many logs the receipt has."""
+        return self.found
+
+
+AnyReceipt = Receipt | UnreadReceipt
+"""A receipt, however its logs are read."""
+
 
 class AccessTuple(msgspec.Struct, gc=False, rename="camel"):
     """One address of an access list (EIP-2930)."""
@@ -118,8 +139,8 @@ class Withdrawal(msgspec.Struct, gc=False, rename="camel"):
     amount: str
 
 
-class BlockFields(msgspec.Struct, gc=False, rename="camel"):
-    """A block but for its transactions, from eth_getBlockBy… or newHeads."""
+class Block(msgspec.Struct, gc=False, rename="camel"):
+    """A block's header fields and its body, from eth_getBlockBy… or newHeads."""
 
     hash: str
     number: str
@@ -144,27 +165,11 @@ class BlockFields(msgspec.Struct, gc=False, rename="camel"):
     parent_beacon_block_root: str | None = None
     requests_hash: str | None = None
     size: str | None = None
+    transactions: list[Transaction | str] | None = None
+    """Transactions, or their hashes where the block was asked for without them."""
     withdrawals: list[Withdrawal] | None = None
     source: bytes | msgspec.Raw | None = msgspec.field(default=None, name="(source)")
     """The JSON this block was decoded from, kept until the block is proven."""
-
-
-class Block(BlockFields, gc=False, rename="camel"):
-    """A block with its transactions."""
-
-    transactions: list[Transaction | str] | None = None
-    """Transactions, or their hashes where the block was asked for without them."""
-
-
-class UnreadBlock(BlockFields, gc=False, rename="camel"):
-    """A block whose transactions are read apart, those of a whole segment at once."""
-
-    transactions: list[msgspec.Raw] | None = None
-    """JSON of each transaction, or of its hash."""
-
-
-AnyBlock = Block | UnreadBlock
-"""A block, however its transactions are read."""
 
 
 HEADER_FIELDS = (
@@ -214,7 +219,7 @@ T = TypeVar("T")
 
 _DECODERS: dict[object, msgspec.json.Decoder[Any]] = {
     kind: msgspec.json.Decoder(Union[kind, None])  # noqa: UP007 (kind is a value here)
-    for kind in (Block, UnreadBlock, Receipt, list[Receipt], list[Log])
+    for kind in (Block, Receipt, list[Receipt], list[UnreadReceipt], list[Log])
 }
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -246,14 +251,6 @@ def decode_block(result: bytes | msgspec.Raw) -> Block | None:
     return block
 
 
-def decode_unread_block(result: bytes | msgspec.Raw) -> UnreadBlock | None:
-    """Decode a block but for its transactions; see `decode_block`."""
-    block = _decode(UnreadBlock, result, "eth_getBlockByNumber")
-    if block is not None:
-        block.source = result
-    return block
-
-
 def decode_receipts(result: bytes | msgspec.Raw) -> list[Receipt] | None:
     """Decode the `result` of eth_getBlockReceipts.
 
@@ -268,6 +265,11 @@ def decode_receipts(result: bytes | msgspec.Raw) -> list[Receipt] | None:
         If it is no JSON, or a field is missing or of another type.
     """
     return _decode(list[Receipt], result, "eth_getBlockReceipts")
+
+
+def decode_unread_receipts(result: bytes | msgspec.Raw) -> list[UnreadReceipt] | None:
+    """Decode the `result` of eth_getBlockReceipts but for the logs; see `decode_receipts`."""
+    return _decode(list[UnreadReceipt], result, "eth_getBlockReceipts")
 
 
 def decode_receipt(result: bytes | msgspec.Raw) -> Receipt | None:
@@ -291,7 +293,7 @@ def decode_logs(result: bytes | msgspec.Raw) -> list[Log] | None:
     return _decode(list[Log], result, "eth_getLogs")
 
 
-def unknown_header_fields(block: BlockFields) -> dict[str, object]:
+def unknown_header_fields(block: Block) -> dict[str, object]:
     """Fields of the block's JSON that this version does not know and that are not null.
 
     They may be under the block's hash. Reading them parses the JSON a second time, so this is

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.hexcolumns import HexTexts, Rows, hex_column, hex_columns
-from ingest.quantitydigits import decode_together, rare_places
+from ingest.quantitydigits import decode_together
 from schemas.columns import to_buffers
 from schemas.errors import HeadraceError
 from schemas.kinds import parse_kind
@@ -97,9 +96,3 @@ def test_quantities_are_decoded_to_the_width_that_holds_their_column() -> None:
 @pytest.mark.parametrize("text", ["0x", "0x1" + "0" * 64, "1", "0x1,0x2", "0xg", "0x\u0661"])
 def test_what_is_no_quantity_of_256_bits_is_not_decoded(text: str) -> None:
     assert decode_together([["0x1"], ["0x2", text]]) is None
-
-
-@given(st.text("ab{", max_size=70))
-def test_rare_characters_are_found_where_they_stand(text: str) -> None:
-    codes = np.frombuffer(text.encode(), np.uint8)
-    assert rare_places(codes, "{").tolist() == np.flatnonzero(codes == ord("{")).tolist()
