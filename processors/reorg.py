@@ -16,10 +16,10 @@ What a header can be
 6. A head on another branch, higher, equal or lower: a reorg. Blocks leave down to the common
    ancestor and the branch's blocks join, in one ``ForkUpdate``. A→B→A is two of these.
 7. A head that is an ancestor of ours (a reorg to the parent or deeper): blocks leave, none join.
-8. A head above the finalized block, on a branch that leaves our chain below it: ``Halt``.
-9. A head at or below the finalized block, on our chain or off it: a node that lags, or the late
-   word of a second ingester about a branch that was left. It is ignored: were that branch the
-   true one, it would grow above the finalized block, and be 8.
+8. A head higher than ours, on a branch that leaves our chain below the finalized block: ``Halt``.
+9. A head that is not higher, on such a branch or on our chain below the finalized block: a node
+   that lags, or the late word of a second ingester about a branch that was left. It is ignored:
+   were that branch the true one, it would outgrow our head, and be 8.
 
 Whose word counts
 -----------------
@@ -217,16 +217,18 @@ def _connected(state: ForkState, provider: str, ancestor: BlockRef | None) -> Fo
     word = state.words[provider]
     assert word.wanted is not None
     settled = replace(word, wanted=None, missing=None)
-    final = state.finalized
-    late = word.wanted != final and word.wanted.number <= final.number
-    if ancestor is None or late:
+    if ancestor is None:
         return _with_word(state, provider, settled)
+    final = state.finalized
     shared = ancestor if state.holds(ancestor.number, ancestor.hash) else None
+    below = shared is None or shared.number < final.number
+    if below and word.wanted.number <= state.head.number:
+        return _with_word(state, provider, settled)
     counts = _counts(state, provider, word.wanted, shared)
     state = _with_word(state, provider, replace(settled, vouched=word.wanted.hash))
     if not counts:
         return state
-    if shared is None or shared.number < final.number:
+    if shared is None or below:
         error = ReorgBelowFinalized(
             head=word.wanted.number,
             finalized=final.number,

@@ -174,16 +174,18 @@ def test_node_that_lags_below_finalized_is_ignored() -> None:
 def test_late_word_of_a_branch_left_below_finalized_is_ignored() -> None:
     tree = Tree()
     a = tree.grow(ANCHOR, 6, "a")
-    b = tree.grow(a[1], 4, "b")
+    b = tree.grow(a[1], 5, "b")
     state, _ = run(from_blocks(1, ANCHOR), *(tree.seen(ref) for ref in a), final(a[4]))
-    after, events = run(state, *(tree.seen(ref) for ref in b[:3]))
-    assert b[2].number == state.finalized.number
+    after, events = run(state, *(tree.seen(ref) for ref in b[:4]))
+    assert (b[2].number, b[3].number) == (state.finalized.number, state.head.number)
     assert events == []
     assert after.chain == state.chain
-    next_block = tree.grow(a[-1], 1, "a")[0]
-    assert run(after, tree.seen(next_block))[0].head == next_block
-    _, events = run(after, tree.seen(b[3]))
+    _, events = run(after, tree.seen(b[4]))
     assert isinstance(events[-1], Halt)
+    next_block = tree.grow(a[-1], 1, "a")[0]
+    after, _ = run(after, tree.seen(next_block))
+    assert after.head == next_block
+    assert run(after, tree.seen(b[4]))[1] == []
 
 
 def test_limits_halt_or_drop() -> None:
