@@ -13,7 +13,7 @@ class ExitCode(IntEnum):
     ok = 0
     """Done, or nothing to do."""
     failed = 1
-    """A check failed (`doctor`, `audit`), or something unexpected happened."""
+    """A check failed (`doctor`, `audit`, `local status`), or something unexpected happened."""
     usage = 2
     """The command line, the settings or the query must be corrected."""
     network = 3
@@ -28,7 +28,8 @@ class ExitCode(IntEnum):
 
 MEANINGS = {
     ExitCode.ok: "done",
-    ExitCode.failed: "a check of `doctor` or `audit` failed, or something unexpected happened",
+    ExitCode.failed: "a check of `doctor` or `audit` failed, a process of `local status` is not "
+    "ready, or something unexpected happened",
     ExitCode.usage: "the command line, the settings or the query must be corrected",
     ExitCode.network: "no endpoint could serve what was asked; run again to go on",
     ExitCode.storage: "the data directory, ClickHouse or Kafka failed",
@@ -59,7 +60,9 @@ _BY_PREFIX = {
     "HR-6313": ExitCode.usage,
     "HR-6314": ExitCode.usage,
     "HR-2001": ExitCode.usage,
+    "HR-2053": ExitCode.usage,
     "HR-2054": ExitCode.usage,
+    "HR-4020": ExitCode.usage,
     "HR-31": ExitCode.usage,
     "HR-4501": ExitCode.usage,
     "HR-5101": ExitCode.usage,

@@ -40,7 +40,11 @@ RpcOption = Annotated[
 ]
 LanesOption = Annotated[
     str | None,
-    typer.Option("--lanes", metavar="history,head", help="Lanes of this process (default: both)."),
+    typer.Option(
+        "--lanes",
+        metavar="history,head",
+        help="Lanes of this process (default: both; `process` takes one).",
+    ),
 ]
 
 

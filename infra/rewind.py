@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from infra.attached import chain_of
 from infra.clickhouse.server import EmbeddedServer
 from infra.contracts import declare_contracts
@@ -15,8 +17,21 @@ from sinks.connection import Connection
 from sinks.rewind import Rewinder
 
 
-def run_rewind(settings: Settings, to_block: int, display: Display) -> int:
+def run_rewind(
+    settings: Settings, to_block: int, display: Display, confirm: Callable[[str, int], None]
+) -> int:
     """Make `to_block` the visible head of a data directory that nobody runs on.
+
+    Parameters
+    ----------
+    settings
+        The process's.
+    to_block
+        The last block that stays visible.
+    display
+        Told of the result.
+    confirm
+        Called with the chain's name and its visible head before anything changes; raises to stop.
 
     Raises
     ------
@@ -38,6 +53,8 @@ def run_rewind(settings: Settings, to_block: int, display: Display) -> int:
         )
         facts = load_chains()[chain].resized(segment, partition)
         rewinder = Rewinder(connection, chain, facts, tables)
+        rewinder.finish()
+        confirm(chain, rewinder.check(to_block).head.number)
         row = rewinder.rewind(to_block, "headrace rewind")
     if display.terminal.json:
         display.terminal.write_json({"head": row.head.number, "hash": f"0x{row.head.hash.hex()}"})

@@ -174,3 +174,15 @@ class ServerBusy(Transient):
     what = "ClickHouse could not do it now: {detail}"
     why = "ClickHouse code {clickhouse_code}"
     fix = "it is tried again by itself"
+
+
+class GridChanged(Permanent):
+    """The database was made for another chain, or on another grid."""
+
+    code = "HR-4020"
+    what = "the database {database} holds {stored}, and these settings ask for {asked}"
+    why = (
+        "What is stored lies on one grid of segments and partitions; --source logs has larger "
+        "segments than --source receipts, and [grid] sets both."
+    )
+    fix = "use the --source and [grid] that it was filled with, or a new data directory"

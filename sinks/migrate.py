@@ -14,7 +14,7 @@ from importlib import resources
 from string import Template
 
 from schemas.chains import ChainFacts
-from schemas.errors_sinks import DatabaseNewer, LayoutChanged, MigrationChanged
+from schemas.errors_sinks import DatabaseNewer, GridChanged, LayoutChanged, MigrationChanged
 from schemas.tables import Table
 from sinks import views
 from sinks.connection import Connection
@@ -78,7 +78,7 @@ def prepare_database(
 
     Raises
     ------
-    DatabaseNewer, MigrationChanged, LayoutChanged
+    DatabaseNewer, MigrationChanged, GridChanged, LayoutChanged
     HeadraceError
         Another of HR-40xx.
     """
@@ -164,8 +164,28 @@ def _record_chain(connection: Connection, database: str, chain: ChainFacts, chai
     rows = connection.execute(f"SELECT {', '.join(columns)} FROM {database}.chain_facts")
     if not rows:
         connection.insert_rows(f"{database}.chain_facts", columns, [asked])
-    elif rows[0] != asked:
-        raise LayoutChanged(table=f"{database}.chain_facts", detail=f"{rows[0]} → {asked}")
+    else:
+        check_grid(database, rows[0], asked)
+
+
+Grid = tuple[str, int, int, int]
+"""A chain's name and id, its blocks a segment and a partition."""
+
+
+def check_grid(database: str, stored: Grid, asked: Grid) -> None:
+    """Refuse a database of another chain or grid.
+
+    Raises
+    ------
+    GridChanged
+    """
+    if tuple(stored) != asked:
+        texts = [
+            f"{chain} (chain {chain_id}) in segments of {segment} and partitions of {partition} "
+            "blocks"
+            for chain, chain_id, segment, partition in (stored, asked)
+        ]
+        raise GridChanged(database=database, stored=texts[0], asked=texts[1])
 
 
 def _recorded_layouts(connection: Connection, database: str) -> dict[str, str]:

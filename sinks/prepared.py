@@ -10,7 +10,7 @@ from schemas.errors_sinks import DatabaseNewer, LayoutChanged, UnknownTable
 from schemas.tables import Table
 from sinks.connection import Connection
 from sinks.ddl import layout_hash
-from sinks.migrate import load_migrations
+from sinks.migrate import check_grid, load_migrations
 
 
 def check_prepared(
@@ -36,7 +36,7 @@ def check_prepared(
 
     Raises
     ------
-    DatabaseNotPrepared, DatabaseNewer, LayoutChanged
+    DatabaseNotPrepared, DatabaseNewer, GridChanged, LayoutChanged
     HeadraceError
         Another of HR-40xx.
     """
@@ -63,6 +63,12 @@ def check_prepared(
         raise DatabaseNewer(database=database, found=newest, known=known)
     if newest < known:
         raise unprepared(f"it is at migration {newest} of {known}")
+    if not chains:
+        raise unprepared("it does not say which chain it is for")
+    (stored,) = chains
+    check_grid(
+        database, stored, (facts.name, stored[1], facts.segment_blocks, facts.partition_blocks)
+    )
     for table in tables:
         asked = layout_hash(table, facts.partition_blocks)
         if table.name not in stands:
@@ -70,11 +76,4 @@ def check_prepared(
         if stands[table.name] != asked:
             detail = f"{stands[table.name]} → {asked}"
             raise LayoutChanged(table=f"{database}.{table.name}", detail=detail)
-    if not chains:
-        raise unprepared("it does not say which chain it is for")
-    ((chain, chain_id, *grid),) = chains
-    asked_grid = [facts.segment_blocks, facts.partition_blocks]
-    if chain != facts.name or grid != asked_grid:
-        detail = f"{chain} {grid} → {facts.name} {asked_grid}"
-        raise LayoutChanged(table=f"{database}.chain_facts", detail=detail)
-    return int(chain_id)
+    return int(stored[1])

@@ -103,6 +103,21 @@ class Rewinder:
             One of HR-40xx.
         """
         self.finish()
+        shown = self.check(to_block)
+        rewound = Rewound(newest_generation(self._connection, self._database) + 1, to_block)
+        head = shown.head.number
+        append_rewind(self._connection, self._database, rewound, head, self._now(), reason)
+        return self._apply(shown, rewound)
+
+    def check(self, to_block: int) -> CanonRow:
+        """What is visible now, if it may be taken back to `to_block`.
+
+        Raises
+        ------
+        NothingVisible, BelowFloor, AboveHead
+        HeadraceError
+            One of HR-40xx.
+        """
         shown = read_canon(self._connection, self._database)
         if shown is None:
             raise NothingVisible(database=self._database)
@@ -110,10 +125,7 @@ class Rewinder:
             raise BelowFloor(to_block=to_block, floor=shown.floor, head=shown.head.number)
         if to_block > shown.head.number:
             raise AboveHead(to_block=to_block, floor=shown.floor, head=shown.head.number)
-        rewound = Rewound(newest_generation(self._connection, self._database) + 1, to_block)
-        head = shown.head.number
-        append_rewind(self._connection, self._database, rewound, head, self._now(), reason)
-        return self._apply(shown, rewound)
+        return shown
 
     def finish(self) -> CanonRow | None:
         """Finish a rewind that was cut short after its intent; None where there is none.

@@ -34,12 +34,18 @@ def rewind(
     settings = read_settings(config, data_dir=data)
     if data is None and settings.clickhouse.url is not None:
         raise RewindOfCluster(to_block=to_block)
-    chain = chain_of(settings.data_dir)
-    if not yes:
-        if json or not sys.stdin.isatty():
-            raise ConfirmationMissing(to_block=to_block)
-        typer.confirm(f"Take {chain} back to block {to_block}?", abort=True)
+    chain_of(settings.data_dir)
+    if not yes and (json or not sys.stdin.isatty()):
+        raise ConfirmationMissing(to_block=to_block)
+
+    def confirm(chain: str, head: int) -> None:
+        if not yes:
+            question = f"Take {chain} back from block {head:,} to block {to_block:,}?"
+            typer.confirm(question, abort=True)
+
     from infra.rewind import run_rewind  # noqa: PLC0415 - heavy imports wait for their command
 
     display = Display(open_terminal(json=json))
-    return patient_start(settings.data_dir, lambda: run_rewind(settings, to_block, display))
+    return patient_start(
+        settings.data_dir, lambda: run_rewind(settings, to_block, display, confirm)
+    )

@@ -180,7 +180,7 @@ def show_status(terminal: Terminal, path: Path) -> int:
                 one.starts,
                 one.exit_code,
                 one.address,
-                ready[one.name][1][:80] or one.log,
+                ready[one.name][1][:80] or Path(one.log).name,
             )
             for one in state.processes
         ]
@@ -190,6 +190,7 @@ def show_status(terminal: Terminal, path: Path) -> int:
         terminal.write_line(
             f"clickhouse   {state.clickhouse_native} (native), {state.clickhouse_http}"
         )
+        terminal.write_line(f"logs         {directory.logs}")
         terminal.write_line(f"settings     {state.settings}")
         terminal.write_line(f"query        headrace sql --data {path / CLICKHOUSE} 'SELECT …'")
         terminal.write_line(f"end          headrace local down --dir {path}")

@@ -59,6 +59,18 @@ def role_endpoint(settings: Settings, role: str) -> Endpoint:
     )
 
 
+def check_named(settings: Settings, role: str) -> None:
+    """Refuse settings that do not name a chain and a ClickHouse, before anything is waited for.
+
+    Raises
+    ------
+    ChainNotNamed, ClickHouseNotNamed, GridInvalid
+    """
+    role_facts(settings, role)
+    if settings.clickhouse.url is None:
+        raise ClickHouseNotNamed(role=role)
+
+
 def role_layouts(settings: Settings) -> Layouts:
     """Every event's layout and table, by the settings."""
     return build_layouts(declare_contracts(settings))

@@ -20,7 +20,7 @@ import structlog
 from infra.kafka.admin import check_topics
 from infra.kafka.producer import EnvelopeProducer
 from infra.patience import patiently
-from infra.roles.chain_database import open_storage
+from infra.roles.chain_database import check_named, open_storage
 from infra.roles.fork_tail import ForkTail
 from infra.roles.in_flight import Brokers, InFlight
 from infra.roles.publish_metrics import PublishMetrics
@@ -90,6 +90,7 @@ class PublishRole:
         HeadraceError
             What ended it.
         """
+        check_named(self._settings, "publish")
         self._run.health.expect("kafka", "clickhouse")
         partitions = check_topics(self._kafka)
         self._run.health.ready("kafka")

@@ -22,7 +22,7 @@ from infra.kafka.clients import consumer_config
 from infra.kafka.contact import Contact
 from infra.kafka.producer import EnvelopeProducer
 from infra.patience import patiently
-from infra.roles.chain_database import open_storage
+from infra.roles.chain_database import check_named, open_storage
 from infra.roles.lost_range import lost_range
 from infra.roles.role_run import RoleRun, run_role
 from infra.roles.topic_reader import TopicReader
@@ -91,6 +91,7 @@ class SinkRole:
         HeadraceError
             What ended a loop.
         """
+        check_named(self._settings, "sink")
         lanes = self._settings.roles.lanes
         for lane in lanes:
             self._run.health.expect(f"kafka.{lane}", f"clickhouse.{lane}")

@@ -184,7 +184,7 @@ class Odd(Permanent):
     [
         (SettingUnknown(key="a", where="b", suggestion="c"), ExitCode.usage),
         (StartBeyondHead(from_block=9, head=3), ExitCode.usage),
-        (ChainIdWrong(endpoint="e", actual=1, chain="base", expected=2), ExitCode.network),
+        (ChainIdWrong(endpoint="e", actual=1, chain="base", expected=2), ExitCode.usage),
         (Odd(thing="one"), ExitCode.failed),
         (KeyboardInterrupt(), ExitCode.interrupted),
         (typer.Abort(), ExitCode.interrupted),

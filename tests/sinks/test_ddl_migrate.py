@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from schemas.chains import load_chains
-from schemas.errors_sinks import DatabaseNewer, LayoutChanged, MigrationChanged
+from schemas.errors_sinks import DatabaseNewer, GridChanged, LayoutChanged, MigrationChanged
 from schemas.events import DECODE_FAILURES
 from schemas.tables import CORE_TABLES, LOGS, TRANSACTION_TABLE, ColumnSpec, event_table
 from sinks import ddl, migrate
@@ -77,7 +77,7 @@ def test_a_changed_layout_is_refused(changed: ddl.Table, database: Connection) -
 def test_another_grid_or_chain_is_refused(database: Connection) -> None:
     name = prepare(database)
     for chain, chain_id in ((CHAIN.resized(10, 200), 1337), (CHAIN, 1)):
-        with pytest.raises(LayoutChanged):
+        with pytest.raises(GridChanged, match="HR-4020"):
             migrate.prepare_database(database, name, TABLES, chain, chain_id)
 
 
