@@ -2,15 +2,14 @@
 
 One process at a time is a chain's publisher, by the newest claim in the topic `claims`; any other
 stands by (`sinks.claims`). Beside the publisher's own thread run: one that follows `forks`, the
-chores (compaction, seals, sweeps), and the main loop, which listens to `claims`, says that it
-lives, and asks for segments that are lost.
+chores (compaction, seals, sweeps), one that says that it lives (`infra.roles.claim_beat`), and the
+main loop, which listens to `claims` and asks for segments that are lost.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-import socket
 import threading
 import time
 from typing import Literal
@@ -21,12 +20,14 @@ from infra.kafka.admin import check_topics
 from infra.kafka.producer import EnvelopeProducer
 from infra.patience import patiently
 from infra.roles.chain_database import check_named, open_storage
+from infra.roles.claim_beat import ClaimBeat
 from infra.roles.fork_tail import ForkTail
 from infra.roles.in_flight import Brokers, InFlight
 from infra.roles.publish_metrics import PublishMetrics
 from infra.roles.role_run import RoleRun, run_role
 from infra.roles.segment_requests import SegmentRequests
 from infra.roles.topic_reader import Read, TopicReader
+from infra.roles.whereabouts import is_gone, whereabouts
 from infra.settings import Settings
 from infra.storage import Storage
 from schemas.codec import UnknownMessage, decode_publisher_claim, encode_publisher_claim
@@ -35,7 +36,7 @@ from schemas.errors_roles import ClaimTooOld, FloorUnknown
 from schemas.segments import Envelope, ForkUpdate, PublisherClaim
 from schemas.topics import CLAIMS
 from sinks.canon_table import newest_generation
-from sinks.claims import BEAT_SECONDS, Claims, Owner
+from sinks.claims import Claims, Owner
 from sinks.compaction import Compactor
 from sinks.dead_letters import dead_letter
 from sinks.publisher import Publisher
@@ -76,11 +77,11 @@ class PublishRole:
     def __init__(self, run: RoleRun, settings: Settings) -> None:
         self._run, self._settings, self._kafka = run, settings, settings.kafka
         self._id = secrets.token_hex(8)
-        self._host = f"{settings.kafka.instance or ''}@{socket.gethostname()}"
+        self._place = whereabouts()
+        self._host = f"{settings.kafka.instance or ''}@{self._place}"
         self._metrics = PublishMetrics(run)
         self._failure: BaseException | None = None
         self._ended = threading.Event()
-        self._beaten_at = 0.0
 
     def work(self) -> None:
         """Stand by, claim, publish.
@@ -151,17 +152,7 @@ class PublishRole:
 
     def _is_dead(self, owner: Owner) -> bool:
         """Whether an owner ran here and is gone; of any other machine nothing is known."""
-        if owner.host.rpartition("@")[2] != self._host.rpartition("@")[2]:
-            return False
-        if owner.pid == os.getpid():
-            return True
-        try:
-            os.kill(owner.pid, 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            return False
-        return False
+        return is_gone(owner.host.rpartition("@")[2], owner.pid, self._place)
 
     def _claim(self, producer: EnvelopeProducer, storage: Storage) -> int:
         """Claim the chain; the generation is above whatever stands in the database."""
@@ -205,6 +196,24 @@ class PublishRole:
         patiently(rewinder.finish, self._run.stopping)
         generation = self._claim(producer, storage)
         log.info("publisher_claimed", generation=generation)
+
+        def say() -> None:
+            producer.put_blocking(self._word(storage, "beat", generation))
+
+        with ClaimBeat(say) as beat:
+            self._serve(storage, producer, tail, claims, generation, beat)
+        producer.deliver_blocking(self._word(storage, "release", generation))
+
+    def _serve(
+        self,
+        storage: Storage,
+        producer: EnvelopeProducer,
+        tail: TopicReader,
+        claims: Claims,
+        generation: int,
+        beat: ClaimBeat,
+    ) -> None:
+        """Take up what is there, then publish until the role ends."""
         brokers = Brokers(self._kafka)
         in_flight = InFlight(
             storage.facts,
@@ -232,17 +241,16 @@ class PublishRole:
         forks.start()
         try:
             while not self._run.stopping.is_set():
-                self._turn(storage, producer, tail, claims, publisher, upkeep, requests)
+                self._failure = self._failure or beat.failure
+                self._turn(producer, tail, claims, publisher, upkeep, requests)
         finally:
             self._ended.set()
             forks.join()
             publisher.stop()
             upkeep.stop()
-        producer.deliver_blocking(self._word(storage, "release", generation))
 
     def _turn(
         self,
-        storage: Storage,
         producer: EnvelopeProducer,
         tail: TopicReader,
         claims: Claims,
@@ -253,10 +261,6 @@ class PublishRole:
         failure = self._failure or publisher.failure or upkeep.failure
         if failure is not None:
             raise failure
-        now = time.monotonic()
-        if now - self._beaten_at >= BEAT_SECONDS:
-            self._beaten_at = now
-            producer.put_blocking(self._word(storage, "beat", publisher.generation))
         self._run.health.beat("publish")
         for read in tail.poll(TAIL_SECONDS):
             self._take_word(claims, read)
