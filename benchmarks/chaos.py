@@ -20,10 +20,12 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -121,7 +123,7 @@ def show(run: Run) -> None:
     print(f"{run.number:>4} {run.kind:<22} {run.seconds:5.0f} s  {seed:<24} {verdict}", flush=True)
 
 
-def figures_of(runs: Sequence[Run], wanted: int) -> dict[str, Any]:
+def figures_of(runs: Sequence[Run], wanted: int, jobs: int) -> dict[str, Any]:
     """Runs by kind, every seed, and the failures."""
     counted = Counter(run.kind for run in runs)
     failed = [asdict(run) for run in runs if run.said is not None]
@@ -129,6 +131,7 @@ def figures_of(runs: Sequence[Run], wanted: int) -> dict[str, Any]:
     return {
         "runs": len(runs),
         "runs_wanted": wanted,
+        "batches_at_once": jobs,
         "failed": len(failed),
         "failures": failed,
         "runs_by_kind": {kind: counted[kind] for kind in CHAOS},
@@ -138,7 +141,7 @@ def figures_of(runs: Sequence[Run], wanted: int) -> dict[str, Any]:
     }
 
 
-def run_all(wanted: int, until: float | None, folder: Path) -> list[Run]:
+def run_all(wanted: int, until: float | None, folder: Path, jobs: int) -> list[Run]:
     """Run what is not in the list yet, until there are so many, or the time is up."""
     listed = folder / "runs.jsonl"
     runs = [Run(**json.loads(line)) for line in listed.read_text().splitlines()]
@@ -146,13 +149,25 @@ def run_all(wanted: int, until: float | None, folder: Path) -> list[Run]:
         print(f"going on after {len(runs)} run(s) listed in {listed}", flush=True)
     done = {run.number for run in runs}
     todo = [number for number in range(wanted) if number not in done]
-    while todo and (until is None or time.monotonic() < until):
-        batch, todo = todo[:BATCH_RUNS], todo[BATCH_RUNS:]
-        for run in run_batch(batch, folder):
-            show(run)
-            runs.append(run)
-            with listed.open("a") as file:
-                file.write(json.dumps(asdict(run)) + "\n")
+    lock = threading.Lock()
+
+    def work() -> None:
+        while until is None or time.monotonic() < until:
+            with lock:
+                batch = todo[:BATCH_RUNS]
+                del todo[:BATCH_RUNS]
+            if not batch:
+                return
+            found = run_batch(batch, folder)
+            with lock, listed.open("a") as file:
+                for run in found:
+                    show(run)
+                    runs.append(run)
+                    file.write(json.dumps(asdict(run)) + "\n")
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for one in [pool.submit(work) for _ in range(jobs)]:
+            one.result()
     return runs
 
 
@@ -163,14 +178,15 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--minutes", type=float, help=f"begin no {BATCH_RUNS} runs more after so long"
     )
+    parser.add_argument("--jobs", type=int, default=1, help="batches at once, a broker each")
     parser.add_argument("--anew", action="store_true", help="forget the runs of this commit")
     given = parser.parse_args(words)
     folder = Path(".cache") / "chaos" / commit()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "runs.jsonl").open("w" if given.anew else "a").close()
     until = None if given.minutes is None else time.monotonic() + given.minutes * 60
-    runs = run_all(given.runs, until, folder)
-    record("chaos", figures_of(runs, given.runs))
+    runs = run_all(given.runs, until, folder, given.jobs)
+    record("chaos", figures_of(runs, given.runs, given.jobs))
     sys.exit(any(run.said is not None for run in runs))
 
 
