@@ -136,7 +136,7 @@ def test_a_key_that_is_refused(fails: Callable[..., str], serve: Serve) -> None:
 
 
 def test_the_wrong_chain(fails: Callable[..., str], serve: Serve) -> None:
-    what = fails(3, "--chain", "base", "--rpc", serve(node(1)))
+    what = fails(2, "--chain", "base", "--rpc", serve(node(1)))
     assert "chain 1" in what
     assert "8453" in what
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from schemas.errors_sinks import ClickHouseUnreachable
-from sinks.canon_row import Change
+from sinks.canon_row import Change, PublisherSettings
 from sinks.canon_table import append_reorg
 from sinks.connection import Connection, Endpoint
 from tests.sinks.rig import Rig, prepare
@@ -45,10 +45,11 @@ class Between(Connection):
 
 @contextmanager
 def claimed(endpoint: Endpoint) -> Iterator[tuple[SmallChain, Rig, Connection]]:
-    """A publisher that shows a small chain and its head."""
+    """A publisher that shows a small chain and its head, and looks for no later claim."""
     prepare(endpoint)
     chain = SmallChain(2, 20)
-    with Rig(endpoint, chain, 1) as rig, Connection(endpoint) as reader:
+    unaware = PublisherSettings(coalesce_seconds=0.0, check_seconds=1e12)
+    with Rig(endpoint, chain, 1, settings=unaware) as rig, Connection(endpoint) as reader:
         rig.claim()
         rig.follow(chain.snapshot_from(None))
         rig.write_history()
