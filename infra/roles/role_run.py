@@ -8,6 +8,7 @@ second signal ends it at once, and so does a drain that takes too long: nothing 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import signal
 import threading
@@ -33,6 +34,7 @@ from schemas.metrics import METRICS
 
 log = structlog.get_logger(__name__)
 
+STDERR = 2
 DRAIN_GRACE_SECONDS = 5.0
 """Beyond the drain's own limit, before the process is ended from outside of its work."""
 DRAINING = "draining"
@@ -69,11 +71,9 @@ class RoleRun:
     # --- stopping -------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Ask the role to drain. From any thread, or from a signal handler."""
+        """Ask the role to drain. From any thread, but from no signal handler."""
         if not self.stopping.is_set():
             self.stopping.set()
-            # A signal handler may have cut in anywhere, also where a lock is held: all else is
-            # done by a thread.
             threading.Thread(target=self._oversee_drain, name="drain", daemon=True).start()
 
     def on_stop(self, listener: Callable[[], None]) -> None:
@@ -94,15 +94,30 @@ class RoleRun:
         return event
 
     def take_signals(self) -> None:
-        """Let SIGTERM and SIGINT ask for the drain; only in the main thread."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+        """Let SIGTERM and SIGINT ask for the drain; only in the main thread.
 
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if self.stopping.is_set():
-            os._exit(ExitCode.interrupted)
-        self.interrupted = number == signal.SIGINT
-        self.stop()
+        A handler may cut in anywhere, also where the main thread holds a lock: it writes a byte,
+        and takes none itself. A thread that is there already does all else.
+        """
+        heard, told = os.pipe()
+        os.set_blocking(told, False)
+        listener = threading.Thread(target=self._hear, args=(heard,), name="signals", daemon=True)
+        listener.start()
+
+        def on_signal(number: int, _frame: FrameType | None) -> None:
+            os.write(told, bytes([number]))
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, on_signal)
+
+    def _hear(self, heard: int) -> None:
+        """Ask for the drain at the first signal, end at the second."""
+        while True:
+            (number,) = os.read(heard, 1)
+            if self.stopping.is_set():
+                os._exit(ExitCode.interrupted)
+            self.interrupted = number == signal.SIGINT
+            self.stop()
 
     def _oversee_drain(self) -> None:
         log.info("role_drains", role=self.role)
@@ -163,6 +178,8 @@ def run_role(
     PortTaken
         If another process listens on the health port.
     """
+    # SIGUSR1 shows where every thread is, also where none of them can run.
+    faulthandler.register(signal.SIGUSR1, file=STDERR)
     run = RoleRun(role, settings)
     warn_if_exposed(settings.kafka)
     if signals:

@@ -163,7 +163,14 @@ class Cluster:
             worker = self.workers.pop(name)
             worker.wanted = False
         worker.process.terminate()
-        code = worker.process.wait(PATIENCE_SECONDS)
+        try:
+            code = worker.process.wait(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            # Its threads' stacks go to its log.
+            worker.process.send_signal(signal.SIGUSR1)
+            time.sleep(1.0)
+            log = (self.folder / f"{name}.log").read_text()
+            raise AssertionError(f"{name} does not end\n{log}\n{self.said()}") from error
         worker.codes.append(code)
         return code
 

@@ -42,6 +42,14 @@ def looping(run):
         print("drained", flush=True)
     uvloop.run(body())
 
+def locked(run):
+    import time
+    with run.stopping._cond:
+        print("up", flush=True)
+        time.sleep(1)
+    run.stopping.wait()
+    print("drained", flush=True)
+
 def stuck(run):
     print("up", flush=True)
     import threading
@@ -76,7 +84,7 @@ def fetch(port: int, path: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
-@pytest.mark.parametrize("kind", ["patient", "looping"])
+@pytest.mark.parametrize("kind", ["patient", "looping", "locked"])
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, ExitCode.ok), (signal.SIGINT, ExitCode.interrupted)]
 )
@@ -89,6 +97,18 @@ def test_a_signal_drains(kind: str, number: signal.Signals, code: ExitCode) -> N
     assert (child.returncode, out) == (code, "drained\n")
     assert "role_drains" in err
     assert "role_ended" in err
+
+
+def test_a_signal_shows_where_every_thread_is() -> None:
+    child = started("patient")
+    child.send_signal(signal.SIGUSR1)
+    assert child.stderr is not None
+    assert any("in patient" in line for line in iter(child.stderr.readline, ""))
+    child.send_signal(signal.SIGTERM)
+
+    child.communicate(timeout=240)
+
+    assert child.returncode == ExitCode.ok
 
 
 def test_a_second_signal_ends_at_once() -> None:
