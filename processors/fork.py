@@ -27,6 +27,9 @@ class ForkLimits:
     """Providers whose last word is kept; the one silent for longest is dropped first."""
     provider_silence_ms: int = 60_000
     """After this long without a word a provider no longer speaks for our head."""
+    late_word_ms_max: int = 300_000
+    """A word so much older than its provider's last one, at most, is late. One that is older still
+    shows that the provider's clock was set back."""
 
 
 @dataclass(frozen=True, slots=True)

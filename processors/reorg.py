@@ -31,6 +31,9 @@ one provider its last head is always ours; with several, the chain cannot swing 
 (Endpoints that balance over several nodes answer with stale heads, too: the head follower names
 an ancestor of its last head only when the node no longer has that one.)
 
+Words can come twice, and out of order. One that is older than what its provider said last is not
+its last word, and no word on the head; its header is kept.
+
 Finality
 --------
 ``safe`` and ``finalized`` count when the hash they name is canonical here, else they are parked
@@ -155,10 +158,11 @@ def _hear(state: ForkState, header: HeadObserved) -> tuple[ForkState, list[str]]
         for name, word in sorted(state.words.items(), key=lambda item: item[1].observed_at_ms)
         if word.missing is not None and word.missing.hash == header.hash
     ]
-    if not header.is_head:
+    before = state.words.get(header.provider)
+    late_ms = before.observed_at_ms - header.observed_at_ms if before else 0
+    if not header.is_head or 0 < late_ms <= state.limits.late_word_ms_max:
         return state, pending
     ref = BlockRef(header.number, header.hash)
-    before = state.words.get(header.provider)
     words = {name: word for name, word in state.words.items() if name != header.provider}
     if len(words) >= state.limits.providers_max:
         del words[min(words, key=lambda name: words[name].observed_at_ms)]

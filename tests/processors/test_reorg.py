@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from processors.fork import Applied, Finalized, ForkLimits, Halt, NeedBlock
@@ -77,6 +79,29 @@ def test_lagging_provider_does_not_move_the_head_back() -> None:
     assert events == [], "a branch as high as ours does not count from who never named our head"
     _, events = run(state, tree.seen(b[1]))
     assert [type(event) for event in events] == [Applied], "the provider that named it may"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_words_that_come_again_in_any_order_change_nothing(seed: int) -> None:
+    tree = Tree()
+    a = tree.grow(ANCHOR, 8, "a")
+    b = tree.grow(a[1], 9, "b")
+    said = [tree.seen(ref, at=1_000 * at) for at, ref in enumerate((*a, *b[5:]))]
+    fills = [tree.seen(ref, is_head=False) for ref in b[:5]]
+    state, _ = run(from_blocks(1, ANCHOR), *said[:8], *fills, *said[8:], final(b[2]))
+    again = said * 2
+    Random(seed).shuffle(again)
+    after, events = run(state, *again)
+    assert events == []
+    assert (after.chain, after.words) == (state.chain, state.words)
+
+
+def test_words_count_again_once_a_clock_was_set_back() -> None:
+    tree = Tree()
+    a = tree.grow(ANCHOR, 3, "a")
+    state, _ = run(from_blocks(1, ANCHOR), *(tree.seen(ref, at=3_600_000) for ref in a[:2]))
+    assert run(state, tree.seen(a[2], at=3_500_000))[1] == [], "late"
+    assert run(state, tree.seen(a[2], at=0))[0].head == a[2]
 
 
 def test_branch_counts_once_those_who_named_our_head_fell_silent() -> None:
