@@ -198,13 +198,20 @@ class IngestRun:
             raise ForkUnknown(number=settled, to_block=await self.shared_block(row))
         if chain[-1] != row.head:
             log.warning("visible_blocks_replaced", head=row.head.number, final=settled)
-            chain = chain[: max(1, end - settled + 1)]
+            shared = await self._shared_of(chain)
+            chain = chain[: max(end, shared) - settled + 1]
         limits = self._source.settings.limits.fork
         state = from_blocks(self._source.chain_id, chain[0], chain[1:], limits)
         told = snapshot(state, self._pool.now_ms())
         self._tell_fork(told)
         final = next(ref for ref in reversed(chain) if ref.number <= max(end, settled))
         self._tell_fork(replace(told, finalized=final, safe=final, added=()))
+
+    async def _shared_of(self, chain: list[BlockRef]) -> int:
+        """The last block of a chain that is visible; the chain's first is."""
+        read = partial(self._storage.visible_headers, chain[0].number, chain[-1].number)
+        visible = {header.hash for header in await asyncio.to_thread(patiently, read)}
+        return max((ref.number for ref in chain if ref.hash in visible), default=chain[0].number)
 
     async def shared_block(self, row: CanonRow) -> int:
         """The last visible block that the endpoints' chain has; the floor where it has none."""

@@ -117,7 +117,10 @@ class Canon(Durable):
         if update.finalized is not None and update.finalized.number > was_final:
             self._final = update.finalized
         self._extend()
+        # What the fork calls final, not what we do: an update may still remove all above it.
         needed = [self.final_number, self.head_number]
+        if update.finalized is not None:
+            needed.append(update.finalized.number)
         if self._replaced.kept is not None:
             needed.append(self._replaced.kept)
         self.fork.prune(min(needed))
@@ -142,6 +145,7 @@ class Canon(Durable):
         """Learn the ancestors of a block that was in `doubt`: which of what is shown left."""
         self._named.update((ref.number, ref.hash) for ref in (*below, block))
         self._join(self._named)
+        self._join(self.fork.hashes)
         self._dirty = True
 
     def close_fork_gap(self, below: Sequence[BlockRef]) -> None:
@@ -233,11 +237,13 @@ class Canon(Durable):
     def _leave(self, update: ForkUpdate, gone: Mapping[int, bytes], now_ms: int) -> None:
         """Cut the tiles that the fork contradicts; remember what was shown of them."""
         tops = [tiling.top for tiling in self.tilings.values()]
-        wrong = [ref.number for ref in update.removed]
+        # A word about what is final here is a late one.
+        sure = max(self.final_number, *(tiling.history_top() for tiling in self.tilings.values()))
+        wrong = [ref.number for ref in update.removed if ref.number > sure]
         for ref in update.added:
             if ref.number > max(tops):
                 break
-            if self._tile_hash(ref.number) not in (None, ref.hash):
+            if ref.number > sure and self._tile_hash(ref.number) not in (None, ref.hash):
                 wrong.append(ref.number)
                 break
         if wrong:

@@ -20,6 +20,7 @@ from schemas.errors_roles import ConsumerFailed, InstanceTaken
 from schemas.errors_sinks import WriteAbandoned
 from schemas.segments import AGAIN, Envelope
 from sinks.consumer_terms import ConsumerSettings, Watch
+from sinks.group_member import envelope_of, leave_group
 from sinks.known_segments import KnownSegments
 from sinks.offsets import Offsets, Place
 from sinks.segment_loader import SegmentLoader
@@ -122,8 +123,12 @@ class LaneConsumer:
             self._inbox.clear()
             self._write(hurry=True)
         finally:
-            # Closing gives the partitions back, which commits what is durable.
-            self._consumer.close()
+            self._leave()
+
+    def _leave(self) -> None:
+        """Commit what is durable and leave the group."""
+        self._commit(wait=True)
+        leave_group(self._consumer, self._clock)
 
     def turn(self) -> None:
         """Take what has come, write what is due, commit what is durable."""
@@ -381,15 +386,6 @@ class LaneConsumer:
         for key in keys:
             self.offsets.revoke(*key)
         self._inbox = [one for one in self._inbox if (one.topic(), one.partition()) not in keys]
-
-
-def envelope_of(message: Any, topic: str) -> Envelope:
-    """A Kafka message as an envelope of `topic`; headers that are no text are left out."""
-    headers = {}
-    for name, value in message.headers() or ():
-        if isinstance(value, bytes):
-            headers[name] = value.decode(errors="replace")
-    return Envelope(topic, message.key() or b"", message.value() or b"", headers)
 
 
 def _listed(parts: Sequence[Any]) -> str:

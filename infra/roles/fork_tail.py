@@ -5,7 +5,7 @@ Words of a worker that has lost the chain and does not know are left out (`infra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import structlog
 
@@ -13,7 +13,8 @@ from infra.roles.fork_fence import ForkFence, is_snapshot
 from infra.roles.topic_reader import Read, TopicReader
 from infra.settings_cluster import KafkaSettings
 from schemas.codec import UnknownMessage, decode_fork_update
-from schemas.segments import FORKS, ForkUpdate
+from schemas.segments import FORKS, BlockRef, ForkUpdate
+from sinks.fork_view import ForkView
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +50,7 @@ class ForkTail:
         self._chain_id, self._apply, self._refuse = chain_id, apply, refuse
 
     def begin(self) -> None:
-        """Apply the last snapshot and what follows it.
+        """Apply the last snapshot with what follows it, as one: its parts are of the past.
 
         Raises
         ------
@@ -68,7 +69,8 @@ class ForkTail:
             if start == low:
                 break
         log.info("forks_taken_up", updates=len(found), offset=found[0].offset if found else high)
-        self._take(found)
+        for update in whole_of(list(self._decoded(found))):
+            self._apply(update)
         self._reader.seek(high)
 
     def poll(self, seconds: float) -> None:
@@ -91,6 +93,10 @@ class ForkTail:
                 yield from self._fence.take(one)
 
     def _take(self, found: Iterable[Read]) -> None:
+        for update in self._decoded(found):
+            self._apply(update)
+
+    def _decoded(self, found: Iterable[Read]) -> Iterator[ForkUpdate]:
         for one in found:
             try:
                 update = decode_fork_update(one.envelope.value)
@@ -98,4 +104,22 @@ class ForkTail:
                 self._refuse(one, error)
                 continue
             if update.chain_id == self._chain_id:
-                self._apply(update)
+                yield update
+
+
+def whole_of(updates: Sequence[ForkUpdate]) -> Sequence[ForkUpdate]:
+    """The state that a snapshot and its followers come to, as one snapshot.
+
+    As they are where no snapshot is among them, or one is not whole.
+    """
+    view = ForkView()
+    for update in updates:
+        view.apply(update)
+    head, final = view.head, view.finalized
+    if head is None or final is None or view.hash_at(final.number) != final.hash:
+        return updates
+    chain = tuple(
+        BlockRef(number, view.hashes[number]) for number in range(final.number, head.number + 1)
+    )
+    last = updates[-1]
+    return [ForkUpdate(last.chain_id, head, view.safe, final, (), chain, last.observed_at_ms)]

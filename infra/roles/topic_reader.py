@@ -16,7 +16,7 @@ from infra.settings_cluster import KafkaSettings
 from schemas.errors_kafka import TopicsMissing
 from schemas.segments import Envelope
 from schemas.topics import topic_name
-from sinks.consumer import envelope_of
+from sinks.group_member import envelope_of
 
 BROKERS_SECONDS = 5.0
 """How long one question to the brokers may take."""

@@ -277,6 +277,25 @@ def test_snapshot_amid_head_blocks_of_its_own_branch_changes_nothing() -> None:
     assert change.reorg is None
 
 
+def test_late_word_about_final_blocks_does_not_make_them_leave() -> None:
+    canon = canon_at(ref(4), *(ref(number) for number in range(5, 10)))
+    everywhere(canon, 10, 0, ref(9), "history")
+    assert shown(canon.step(0)).head == ref(9)
+    removed = tuple(map(ref, range(9, 5, -1)))
+    late = ForkUpdate(1, ref(6, "b"), None, ref(4), removed, (ref(6, "b"),), 0)
+    assert canon.apply_fork(late, 0)
+    assert canon.step(60_000) is None
+
+
+def test_view_follows_an_update_that_goes_back_to_what_the_fork_calls_final() -> None:
+    canon = canon_at(ref(4), *(ref(number) for number in range(5, 10)))
+    everywhere(canon, 10, 0, ref(9), "history")
+    assert shown(canon.step(0)).finalized == ref(9)
+    removed = tuple(map(ref, range(9, 4, -1)))
+    assert canon.apply_fork(ForkUpdate(1, ref(4), None, ref(4), removed, (), 0), 0)
+    assert canon.step(60_000) is None
+
+
 def test_load_that_is_half_on_the_fork_goes_whole_and_comes_again() -> None:
     canon = canon_at(ref(4), ref(5), ref(6))
     everywhere(canon, 10, 0, ref(4), "history")

@@ -8,7 +8,7 @@ import pytest
 
 from infra.kafka.producer import EnvelopeProducer
 from infra.roles.fork_fence import ANEW_MS, ForkFence
-from infra.roles.fork_tail import ForkTail
+from infra.roles.fork_tail import ForkTail, whole_of
 from infra.roles.topic_reader import Read
 from infra.settings_cluster import KafkaSettings
 from processors.agent_messages import HEARD, SNAPSHOT, fork_envelope
@@ -82,6 +82,15 @@ def test_while_others_speak_of_the_present_nothing_began_anew() -> None:
     for turn in range(5):
         fence.take(read(word(ON, 1_000 + turn), at_ms=turn * ANEW_MS))
         assert fence.take(read(word(WHOLE, 5), at_ms=turn * ANEW_MS + 1)) == []
+
+
+def test_what_was_told_before_is_taken_up_as_one_state() -> None:
+    extended = update(ref(13), added=(ref(12, 1), ref(13, 1)))
+    (whole,) = whole_of([WHOLE, BACK, dataclasses.replace(extended, head=ref(13, 1))])
+    assert whole.added == (ref(10), ref(11), ref(12, 1), ref(13, 1))
+    assert (whole.head, whole.finalized, whole.removed) == (ref(13, 1), ref(10), ())
+    assert whole_of([BACK]) == [BACK]
+    assert whole_of([]) == []
 
 
 def follow(kafka: KafkaSettings, view: ForkView, *, then: tuple[Envelope, ...] = ()) -> None:
