@@ -7,7 +7,9 @@ chain. What lies on the chain:
   the tile below must end in the fork's hash too (history's last block is the parent of the first
   head block);
 - below the fork view only history pieces count, above something final, and every core stream must
-  have a piece that ends in the same block: the first such block is kept.
+  have a piece that ends in the same block: the first such block is kept;
+- no two streams are on different branches at one height: history that the fork view does not know
+  waits while another stream has head blocks there, and head blocks while another has such history.
 
 The first load of a segment that is taken keeps it until something replaces all of it (a fold,
 history over head blocks, a seal). Loads of an older generation than a rewind's that reach above its
@@ -189,6 +191,8 @@ class Durable:
         """Whether a piece continues what is tiled; see the module's docstring."""
         known = self.fork.hash_at(piece.to_block)
         below = tiling.top_tile()
+        if known is not None and not self._history_agrees(piece):
+            return False
         if known is not None:
             if below is None or tiling.top >= piece.from_block:
                 return known == piece.last_hash
@@ -198,7 +202,31 @@ class Durable:
             return False
         if below is not None and not below.history and below.to_block > self.final_number:
             return False
-        return self._agreed(piece)
+        return all(self._settled(other, piece) for other in self.tilings.values()) and (
+            self._agreed(piece)
+        )
+
+    def _history_agrees(self, piece: Piece) -> bool:
+        """Whether no stream shows history there that the fork view does not know, being behind."""
+        for tiling in self.tilings.values():
+            tile = tiling.tile_holding(piece.to_block)
+            if (
+                tile is not None
+                and tile.history
+                and tile.to_block > piece.to_block
+                and self.fork.hash_at(tile.to_block) != tile.last_hash
+            ):
+                return False
+        return True
+
+    def _settled(self, tiling: Tiling, piece: Piece) -> bool:
+        """Whether a stream shows no head block, of whatever branch, where `piece` is history."""
+        if tiling.top < piece.from_block:
+            return True
+        tile = tiling.tile_holding(min(tiling.top, piece.to_block))
+        if tile is None or tile.history or tile.to_block <= self.final_number:
+            return True
+        return last_block(tile) == last_block(piece)
 
     def _contradicted(self, piece: Piece) -> bool:
         return self.fork.hash_at(piece.to_block) not in (None, piece.last_hash)

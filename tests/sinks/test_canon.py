@@ -296,6 +296,33 @@ def test_view_follows_an_update_that_goes_back_to_what_the_fork_calls_final() ->
     assert canon.step(60_000) is None
 
 
+def test_history_waits_where_another_stream_has_head_blocks_that_nobody_compared() -> None:
+    canon = canon_at(ref(4), *(ref(number, "gone") for number in range(5, 8)))
+    everywhere(canon, 10, 0, ref(4), "history")
+    for number in range(5, 8):
+        for offset, stream in enumerate(("logs", "events")):
+            last = ref(number, "gone")
+            canon.add([ledger(stream, number * 10 + offset, number, last)])  # type: ignore[arg-type]
+    assert shown(canon.step(0)).head == ref(4)
+    everywhere(canon, 100, 5, ref(9), "history")
+    assert canon.step(60_000) is None, "blocks of one branch beside logs of another"
+    assert canon.apply_fork(ForkUpdate(1, ref(9), None, ref(9), (), (ref(9),), 0), 0)
+    row = shown(canon.step(60_000))
+    assert (row.head, row.loads) == (ref(9), (10, 11, 12, 100, 101, 102))
+
+
+def test_a_head_block_of_one_stream_holds_back_history_of_a_later_chain_in_the_others() -> None:
+    canon = canon_at(ref(4), *(ref(number, "gone") for number in range(5, 8)))
+    everywhere(canon, 10, 0, ref(4), "history")
+    assert shown(canon.step(0)).head == ref(4)
+    canon.add([ledger("events", 20, 5, ref(5, "gone"))])
+    for offset, stream in enumerate(STREAMS):
+        canon.add([ledger(stream, 100 + offset, 5, ref(9), "history")])
+    assert canon.step(60_000) is None
+    assert canon.apply_fork(ForkUpdate(1, ref(9), None, ref(9), (), (ref(9),), 0), 0)
+    assert shown(canon.step(60_000)).head == ref(9)
+
+
 def test_load_that_is_half_on_the_fork_goes_whole_and_comes_again() -> None:
     canon = canon_at(ref(4), ref(5), ref(6))
     everywhere(canon, 10, 0, ref(4), "history")
