@@ -218,6 +218,9 @@ class Worker:
                 await app.stop()
         except TimeoutError:
             log.info("worker_left_its_group_behind")
+        except AssertionError as error:
+            # Faust commits while it stops, also for a group that has moved on without us.
+            failure = failure or error
         finally:
             tasks = (starting, watching, crashed, stopping)
             for task in tasks:
@@ -244,7 +247,8 @@ class Worker:
             await asyncio.sleep(WATCH_SECONDS)
 
     def _coded(self, failure: BaseException) -> BaseException:
-        if isinstance(failure, KafkaError | OSError):
+        # Faust and aiokafka assert that they are in a group where they no longer are.
+        if isinstance(failure, KafkaError | OSError | AssertionError):
             detail = f"{type(failure).__name__}: {failure}"
             return WorkerFailed(detail=detail)
         return failure

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.exit_codes import ExitCode
 from infra.settings_cluster import KafkaSettings
 from schemas.segments import Envelope
 from schemas.topics import partition_of
@@ -119,7 +120,12 @@ def test_what_retention_drops_while_a_worker_stands_still_is_found(kafka: KafkaS
             forget_before(kafka, RAW, partition, end + 4)
         one.process.send_signal(signal.SIGCONT)
         said = one.ended()
-    assert one.code == 5, said
+    if one.code == ExitCode.storage:
+        # The group had moved on before the worker saw the gap: whoever starts next sees it.
+        assert "HR-6206" in said
+        with worker(kafka, "history", *DECODE) as one:
+            said = one.ended()
+    assert one.code == ExitCode.halted, said
     assert "HR-6202" in said
     # What was on its way to the worker when it stopped may be done; nothing was passed over.
     made = {key[1:] for key in distinct(kafka, EVENTS)}
