@@ -25,7 +25,7 @@ from infra.kafka.admin import check_topics, connect
 from infra.kafka.clients import METADATA_SECONDS_MAX, wire_bytes_max
 from infra.kafka.faust_broker import faust_brokers, faust_credentials
 from infra.kafka.producer import EnvelopeProducer
-from infra.roles.process_logs import quiet_logs
+from infra.roles.process_logs import passed_over, quiet_logs
 from infra.roles.process_offsets import group_offsets
 from infra.roles.role_run import RoleRun, run_role
 from infra.roles.topic_reader import TopicReader
@@ -244,6 +244,8 @@ class Worker:
             self._run.health.beat("worker")
             self._run.health.ready("kafka", met=producer.reachable, note="no broker answers")
             producer.flush(0)
+            if passed_over.is_set():
+                raise WorkerFailed(detail="Faust was given no partition of a topic that is there")
             await asyncio.sleep(WATCH_SECONDS)
 
     def _coded(self, failure: BaseException) -> BaseException:

@@ -21,6 +21,10 @@ SEEN_SECONDS = 30.0
 LOGGERS = ("faust", "mode", "aiokafka", "asyncio")
 EXPECTED = ("Topic creation disabled", "Task was destroyed but it is pending")
 """What these libraries warn of and we want so."""
+PASSED_OVER = "Ignoring missing topic"
+"""A broker that just came back may not name a topic: Faust never reads it then, and only says so."""
+passed_over = threading.Event()
+"""Set once Faust has said that: the worker is to end, and start again."""
 
 
 class QuietHandler(logging.Handler):
@@ -35,6 +39,8 @@ class QuietHandler(logging.Handler):
         """Show a line, unless it was just shown or says what we say ourselves."""
         error = record.exc_info[1] if record.exc_info else None
         text = record.getMessage()
+        if text.startswith(PASSED_OVER):
+            passed_over.set()
         if isinstance(error, HeadraceError) or text.startswith(EXPECTED):
             return
         key, now = (record.name, record.msg), self._clock()

@@ -123,3 +123,12 @@ def test_a_thing_is_said_again_after_a_while() -> None:
             handler.emit(record)
 
     assert len(said) == 2
+
+
+def test_a_topic_that_faust_passes_over_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = threading.Event()
+    monkeypatch.setattr("infra.roles.process_logs.passed_over", told)
+    said = "Ignoring missing topic: 'x.raw.heads'"
+    record = logging.LogRecord("faust.assignor", logging.WARNING, "f", 1, said, (), None)
+    QuietHandler().emit(record)
+    assert told.is_set()
