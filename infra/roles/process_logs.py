@@ -22,7 +22,7 @@ LOGGERS = ("faust", "mode", "aiokafka", "asyncio")
 EXPECTED = ("Topic creation disabled", "Task was destroyed but it is pending")
 """What these libraries warn of and we want so."""
 PASSED_OVER = "Ignoring missing topic"
-"""A broker that just came back may not name a topic: Faust never reads it then, and only says so."""
+"""A broker that just came back may not name a topic, which Faust then never reads."""
 passed_over = threading.Event()
 """Set once Faust has said that: the worker is to end, and start again."""
 
