@@ -1,4 +1,11 @@
-"""A stream's tiles in, which loads to fold into one out; no IO."""
+"""A stream's tiles in, which loads to fold into one out; no IO.
+
+What is folded are whole grid segments of final blocks, and nothing else. A segment of which a part
+is not final yet waits: its blocks, once part of a load that holds other segments, too, could be
+folded again only with all of that. Loads are folded whole, so segments that share a load are
+folded together (a *knot*), and a knot that holds a part of a load only is left out, not its
+neighbours.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +23,14 @@ class FoldSettings:
 
     head_segments_min: int = 4
     """Grid segments of final head blocks that are worth a fold."""
+    head_loads_min: int = 40
+    """Loads of such segments that are worth one, however few the segments are."""
     fold_segments_max: int = 50
-    """Grid segments of one fold."""
+    """Grid segments of one fold, where they do not share loads."""
     loads_max: int = 600
-    """Visible loads above which small history loads are folded, too."""
+    """Visible loads of whole, final grid segments above which small ones are folded, too."""
     fold_loads_max: int = 64
-    """History loads of one fold."""
+    """Loads of such a fold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,78 +47,131 @@ class Fold:
     """The loads, whole."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Knot:
+    """Whole grid segments that are folded together or not at all."""
+
+    groups: tuple[tuple[Piece, ...], ...]
+    """The tiles of each segment, in order of blocks."""
+    loads: frozenset[int]
+    """Their loads, whole."""
+    blocks: int
+    """Blocks that they hold."""
+
+    @property
+    def unfolded(self) -> int:
+        """Segments that more than one tile stands for."""
+        return sum(len(group) > 1 for group in self.groups)
+
+
 def plan_folds(canon: Canon, settings: FoldSettings) -> list[Fold]:
-    """What is worth folding now: final head blocks, and small history loads if there are many."""
+    """What is worth folding now: final head blocks, and small loads if there are many."""
     shown = canon.shown
     if shown is None or shown.finalized is None:
         return []
     top = min(shown.head.number, shown.finalized.number)
-    crowded = len(shown.loads) > settings.loads_max
+    found = {
+        (stream, partition): _knots(tiling, partition, top)
+        for stream, tiling in canon.tilings.items()
+        for partition in tiling.open_partitions()
+        if partition not in tiling.frozen
+    }
+    folded = sum(len(one.loads) for knots in found.values() for one in knots if not one.unfolded)
     folds: list[Fold] = []
-    for stream, tiling in canon.tilings.items():
-        for partition in tiling.open_partitions():
-            if partition in tiling.frozen:
-                continue
-            tiles = [tile for tile in tiling.tiles(partition) if tile.to_block <= top]
-            heads = _head_segments(tiling, tiles, settings)
-            if len(heads) >= settings.head_segments_min:
-                fold = _fold(stream, partition, tiling, heads[: settings.fold_segments_max])
-                folds += [fold] if fold else []
-            elif crowded:
-                groups = _small_loads(tiling, partition, tiles, settings.fold_loads_max)
-                fold = _fold(stream, partition, tiling, groups)
-                folds += [fold] if fold and len(fold.sources) > 1 else []
+    for (stream, partition), knots in found.items():
+        chosen = [_heads([one for one in knots if one.unfolded], settings)]
+        if folded > settings.loads_max:
+            small = [one for one in knots if not one.unfolded]
+            chosen.append(_small(small, settings.fold_loads_max))
+        folds += [_fold(stream, partition, some) for some in chosen if some]
     return folds
 
 
-def _head_segments(
-    tiling: Tiling, tiles: Sequence[Piece], settings: FoldSettings
-) -> list[tuple[Piece, ...]]:
-    """Adjacent grid segments that are wholly tiled by more than one tile each."""
+def _knots(tiling: Tiling, partition: int, top: int) -> list[_Knot]:
+    """The whole grid segments up to `top`, those that share a load together, in order of blocks."""
+    groups = _segments(tiling, partition, top)
+    held = Counter(tile.load_id for group in groups for tile in group)
+    members: dict[int, list[int]] = {}
+    for index, group in enumerate(groups):
+        for load_id in {tile.load_id for tile in group}:
+            members.setdefault(load_id, []).append(index)
+    knots: list[_Knot] = []
+    seen: set[int] = set()
+    for first in range(len(groups)):
+        if first in seen:
+            continue
+        loads, tied, waiting = set[int](), {first}, [first]
+        while waiting:
+            new = {tile.load_id for tile in groups[waiting.pop()]} - loads
+            loads |= new
+            reached = {index for load_id in new for index in members[load_id]} - tied
+            tied |= reached
+            waiting += reached
+        seen |= tied
+        if all(tiling.pieces_of(partition, load_id) == held[load_id] for load_id in loads):
+            own = tuple(groups[index] for index in sorted(tied))
+            blocks = sum(group[-1].to_block - group[0].from_block + 1 for group in own)
+            knots.append(_Knot(own, frozenset(loads), blocks))
+    return knots
+
+
+def _segments(tiling: Tiling, partition: int, top: int) -> list[tuple[Piece, ...]]:
+    """The tiles of each grid segment that lies wholly between the lowest tile and `top`."""
     size = tiling.facts.segment_blocks
-    by_segment: dict[int, list[Piece]] = {}
-    for tile in tiles:
-        by_segment.setdefault(tile.from_block // size, []).append(tile)
     found: list[tuple[Piece, ...]] = []
-    for segment, parts in by_segment.items():
-        whole = parts[0].from_block == segment * size
-        whole = whole and parts[-1].to_block == segment * size + size - 1
-        adjacent = not found or found[-1][-1].to_block + 1 == parts[0].from_block
-        if not (whole and len(parts) > 1 and adjacent):
-            if len(found) >= settings.head_segments_min:
-                break
-            found = []
-        if whole and len(parts) > 1:
+    parts: list[Piece] = []
+    for tile in tiling.tiles(partition):
+        if tile.to_block > top:
+            break
+        if not parts and tile.from_block % size:
+            continue
+        parts.append(tile)
+        if (tile.to_block + 1) % size == 0:
             found.append(tuple(parts))
+            parts = []
     return found
 
 
-def _small_loads(
-    tiling: Tiling, partition: int, tiles: Sequence[Piece], loads_max: int
-) -> list[tuple[Piece, ...]]:
-    """The tiles of the loads that hold the fewest blocks, each tile as it is."""
-    blocks: Counter[int] = Counter()
-    for tile in tiles:
-        blocks[tile.load_id] += tile.to_block - tile.from_block + 1
-    held = Counter(tile.load_id for tile in tiles)
-    whole = [load_id for load_id in held if tiling.pieces_of(partition, load_id) == held[load_id]]
-    few = frozenset(sorted(whole, key=lambda load_id: (blocks[load_id], load_id))[:loads_max])
-    return [(tile,) for tile in tiles if tile.load_id in few]
-
-
-def _fold(
-    stream: str, partition: int, tiling: Tiling, groups: Iterable[tuple[Piece, ...]]
-) -> Fold | None:
-    """The fold of groups of tiles into a segment each; None where a load is not whole in it."""
-    groups = list(groups)
-    while groups:
-        held = Counter(tile.load_id for group in groups for tile in group)
-        if all(tiling.pieces_of(partition, load_id) == held[load_id] for load_id in held):
+def _heads(knots: Sequence[_Knot], settings: FoldSettings) -> list[_Knot]:
+    """The lowest knots, as many as one fold takes; none where they are not worth it yet."""
+    segments = sum(one.unfolded for one in knots)
+    loads = sum(len(one.loads) for one in knots)
+    if segments < settings.head_segments_min and loads < settings.head_loads_min:
+        return []
+    chosen: list[_Knot] = []
+    room = settings.fold_segments_max
+    for one in knots:
+        room -= len(one.groups)
+        if chosen and room < 0:
             break
-        groups.pop()
-    if not groups:
-        return None
+        chosen.append(one)
+    return chosen
+
+
+def _small(knots: Iterable[_Knot], loads_max: int) -> list[_Knot]:
+    """The knots of the fewest blocks, none of which holds more than the others together.
+
+    So whatever is copied ends in a load of twice the blocks at least: no row is copied more often
+    than a partition's blocks can be doubled.
+    """
+    chosen: list[_Knot] = []
+    for one in sorted(knots, key=lambda one: (one.blocks, one.groups[0][0].from_block)):
+        if sum(len(other.loads) for other in chosen) + len(one.loads) > loads_max:
+            break
+        chosen.append(one)
+    while chosen and 2 * chosen[-1].blocks > sum(one.blocks for one in chosen):
+        chosen.pop()
+    return chosen if len(chosen) > 1 else []
+
+
+def _fold(stream: str, partition: int, knots: Sequence[_Knot]) -> Fold:
+    """The fold of some knots, a segment for each group of tiles."""
+    groups = sorted((group for one in knots for group in one.groups), key=_first)
     segments = tuple(
         (group[0].from_block, group[-1].to_block, group[-1].last_hash) for group in groups
     )
-    return Fold(stream, partition, segments, frozenset(held))
+    return Fold(stream, partition, segments, frozenset().union(*(one.loads for one in knots)))
+
+
+def _first(group: Sequence[Piece]) -> int:
+    return group[0].from_block
