@@ -136,7 +136,12 @@ class Run:
         """Run until the target is visible, a stop is asked for, or something fails."""
         target = self._target(said)
         stages = await asyncio.to_thread(
-            StageSet, self.settings, self.storage, target.from_block, self.display.metrics
+            StageSet,
+            self.settings,
+            self.storage,
+            target.from_block,
+            self.display.metrics,
+            self.source.turns,
         )
         ingest = IngestRun(
             self.source,

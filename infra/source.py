@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from infra.settings import Settings
+from infra.turns import Turns
 from ingest.fetch import fetch_blocks
 from ingest.logs_source import LogsSource, ProveLogs
 from ingest.prove import prover
@@ -25,16 +26,18 @@ class ChainSource:
     """The chain."""
     chain_id: int
     """What its endpoints answered."""
+    turns: Turns = field(default_factory=Turns)
+    """Taken for every proof."""
 
     def fetcher(self, pool: ProviderPool, level: Verification) -> ProvenFetcher:
         """What fetches segments proven to `level`."""
         if self.settings.source == "logs":
             wanted = self._filter()
             build = ProveLogs(self.chain_id, level, wanted)
-            return ProvenFetcher(pool, build, fetch_payloads=LogsSource(wanted))
-        return ProvenFetcher(
-            pool, prover(self.facts, self.chain_id, level), fetch_payloads=fetch_blocks
-        )
+            fetch = LogsSource(wanted)
+            return ProvenFetcher(pool, build, fetch_payloads=fetch, turn=self.turns.take)
+        prove = prover(self.facts, self.chain_id, level)
+        return ProvenFetcher(pool, prove, fetch_payloads=fetch_blocks, turn=self.turns.take)
 
     def versions(self) -> set[str]:
         """Content versions that the source gives at any level."""

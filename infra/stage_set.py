@@ -17,6 +17,7 @@ from infra.settings import Settings
 from infra.sink_stage import HeadTimes, SinkStage
 from infra.stages import Counts, Failures, ReorgStage, Router, Stage, decode_apply
 from infra.storage import Storage
+from infra.turns import Turns
 from processors.fork import ForkState
 from processors.reorg import snapshot
 from schemas.segments import Envelope, SegmentName
@@ -58,6 +59,8 @@ class StageSet:
         First block to show.
     metrics
         Counts the head's latency.
+    turns
+        Shared with ingest: who may compute.
 
     Raises
     ------
@@ -66,7 +69,12 @@ class StageSet:
     """
 
     def __init__(
-        self, settings: Settings, storage: Storage, floor: int, metrics: MetricsExport
+        self,
+        settings: Settings,
+        storage: Storage,
+        floor: int,
+        metrics: MetricsExport,
+        turns: Turns,
     ) -> None:
         bytes_max = settings.limits.pipeline.queue_bytes_max
         self._storage = storage
@@ -87,7 +95,7 @@ class StageSet:
         durable = patiently(lambda: storage.durable(row.sealed if row else ()))
         self.sink = SinkStage(
             self._sinks,
-            storage.writer(generation),
+            storage.writer(generation, turns),
             storage.batcher(),
             durable,
             self.publisher.notify,
@@ -102,11 +110,12 @@ class StageSet:
             self._decode,
             self._sinks,
             self.decode_counts,
+            turns,
         )
         self._reorg: ReorgStage | None = None
         self._stages = [
-            Stage("decode", self._decode, apply, self.failures),
-            Stage("sink", self._sinks, self.sink.apply, self.failures, self.sink.idle),
+            Stage("decode", self._decode, apply, self.failures, turns=turns),
+            Stage("sink", self._sinks, self.sink.apply, self.failures, self.sink.idle, turns=turns),
             Stage("reorg", self._heads, self._apply_head, self.failures),
         ]
         self._missing: list[Missing] = []

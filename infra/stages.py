@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from infra.queues import ByteQueue, QueueClosed
+from infra.turns import Turns
 from processors.abi import Layouts
 from processors.aggregate import aggregate_events
 from processors.decode import decode_logs
@@ -100,6 +101,8 @@ class Stage:
     """What it does after each envelope and at least every `POLL_SECONDS`."""
     counts: Counts = field(default_factory=Counts)
     """What left it."""
+    turns: Turns = field(default_factory=Turns)
+    """Shared with the threads that it takes turns with."""
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -118,9 +121,10 @@ class Stage:
         try:
             while True:
                 envelope = self.queue.get(POLL_SECONDS)
-                if envelope is not None:
-                    self.apply(envelope)
-                self.idle()
+                with self.turns.take():
+                    if envelope is not None:
+                        self.apply(envelope)
+                    self.idle()
         except QueueClosed:
             return
         except BaseException as error:  # noqa: BLE001 - a dead stage must stop the pipeline
@@ -128,21 +132,30 @@ class Stage:
 
 
 def decode_apply(
-    layouts: Layouts, segment_blocks: int, source: ByteQueue, target: ByteQueue, counts: Counts
+    layouts: Layouts,
+    segment_blocks: int,
+    source: ByteQueue,
+    target: ByteQueue,
+    counts: Counts,
+    turns: Turns,
 ) -> Callable[[Envelope], None]:
     """The decode stage: raw.logs in, events and what they add up to out."""
     tables: Mapping[str, Table] = {table.name: table for table in layouts.tables}
+
+    def put(envelope: Envelope) -> None:
+        with turns.leave():
+            target.put_blocking(envelope)
 
     def apply(envelope: Envelope) -> None:
         segment = decode_log_segment(envelope.value)
         events = decode_logs(segment, layouts)
         value = encode_event_segment(events, tables)
         message = segment_envelope(events.name, segment_blocks, value)
-        target.put_blocking(replace(message, segment=events))
+        put(replace(message, segment=events))
         aggregates = aggregate_events(events)
         value = encode_aggregate_segment(aggregates)
         message = segment_envelope(aggregates.name, segment_blocks, value)
-        target.put_blocking(replace(message, segment=aggregates))
+        put(replace(message, segment=aggregates))
         counts.blocks += segment.headers.rows
         counts.logs += segment.logs.rows
         source.done()

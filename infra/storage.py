@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from infra.settings import Settings
 from infra.settings_cluster import is_loopback
 from infra.sink_stage import Arrival
 from infra.source import ChainSource
+from infra.turns import Turns
 from ingest.headwindow import HeadHeader
 from processors.abi import Layouts
 from processors.aggregate import aggregate_version
@@ -74,10 +76,12 @@ class Storage:
             self.close()
             raise
 
-    def connect(self) -> Connection:
+    def connect(
+        self, waiting: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> Connection:
         """A connection of its own for one thread; closed with the storage."""
         compression = None if is_loopback(self._endpoint.host) else "lz4"
-        connection = Connection(self._endpoint, compression=compression)
+        connection = Connection(self._endpoint, compression=compression, waiting=waiting)
         self._connections.append(connection)
         return connection
 
@@ -121,14 +125,16 @@ class Storage:
             on_row=on_row,
         )
 
-    def writer(self, generation: int) -> Writer:
-        """A writer of loads for one thread."""
+    def writer(self, generation: int, turns: Turns | None = None) -> Writer:
+        """A writer of loads for one thread, which leaves its turn while it waits."""
+        turns = turns or Turns()
         return Writer(
-            self.connect(),
+            self.connect(turns.leave),
             self.database,
             self.tables,
             self.facts.partition_blocks,
             generation=generation,
+            sleep=turns.sleep,
         )
 
     def batcher(self) -> Batcher[Arrival]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -64,6 +65,8 @@ class ProvenFetcher:
     """Where proofs are computed; None: in place."""
     fetch_payloads: FetchPayloads = fetch_blocks
     """Asks one endpoint: `fetch_blocks`, or a `LogsSource`."""
+    turn: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Entered around what is computed in place; may wait for other threads that compute."""
 
     async def fetch(
         self,
@@ -195,7 +198,8 @@ class ProvenFetcher:
     ) -> Built:
         seen_ms = self.pool.now_ms() if observed_at_ms is None else observed_at_ms
         if self.executor is None:
-            return self.build(payloads, lane, seen_ms)
+            with self.turn():
+                return self.build(payloads, lane, seen_ms)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.executor, self.build, payloads, lane, seen_ms)
 

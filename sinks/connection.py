@@ -10,8 +10,8 @@ import logging
 import ssl
 import struct
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
@@ -132,6 +132,8 @@ class Connection:
         ``lz4`` for a server over a network; None on loopback, where it only costs CPU.
     settings
         ClickHouse settings of every query.
+    waiting
+        Entered around every call, which waits for the server most of its time.
     """
 
     def __init__(
@@ -139,12 +141,14 @@ class Connection:
         endpoint: Endpoint,
         *,
         compression: str | None = None,
+        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
         settings: Mapping[str, object] | None = None,
         connect_timeout_seconds: float = CONNECT_TIMEOUT_SECONDS,
         query_timeout_seconds: float = QUERY_TIMEOUT_SECONDS,
     ) -> None:
         self.endpoint = endpoint
         self._lock = threading.Lock()
+        self._waiting = waiting
         self._client = NativeClient(
             endpoint.host,
             port=endpoint.port,
@@ -295,7 +299,7 @@ class Connection:
     @contextmanager
     def _guarded(self) -> Iterator[None]:
         """Serialise callers; turn what the driver raises into our tree."""
-        with self._lock:
+        with self._waiting(), self._lock:
             try:
                 yield
             except driver.ServerException as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from infra.queues import ByteQueue, QueueClosed
 from infra.sink_stage import decode_segment
 from infra.stages import Counts, Failures, ReorgStage, Router, Stage, decode_apply
+from infra.turns import Turns
 from processors.abi import build_layouts
 from processors.aggregate import aggregate_events
 from processors.decode import decode_logs
@@ -119,7 +120,7 @@ def test_the_decode_stage_gives_events_and_aggregates_of_the_same_blocks() -> No
     source.put_blocking(envelope_of(segment))
     taken = source.get(SOON)
     assert taken is not None
-    decode_apply(LAYOUTS, SEGMENT_BLOCKS, source, target, counts)(taken)
+    decode_apply(LAYOUTS, SEGMENT_BLOCKS, source, target, counts, Turns())(taken)
     events = target.get(SOON)
     assert events is not None
     assert (events.topic, events.key) == ("events.history", taken.key)
@@ -152,7 +153,7 @@ def test_a_segment_at_hand_loads_byte_for_byte_what_its_message_does(chaindata: 
     source.put_blocking(envelope_of(logs))
     taken = source.get(SOON)
     assert taken is not None
-    decode_apply(LAYOUTS, SEGMENT_BLOCKS, source, target, Counts())(taken)
+    decode_apply(LAYOUTS, SEGMENT_BLOCKS, source, target, Counts(), Turns())(taken)
     loaded = set()
     for envelope in (target.get(SOON), target.get(SOON)):
         assert envelope is not None

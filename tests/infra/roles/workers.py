@@ -24,6 +24,7 @@ from infra.queues import ByteQueue
 from infra.roles.process_offsets import COORDINATOR_COMES
 from infra.settings_cluster import KafkaSettings
 from infra.stages import Counts, decode_apply
+from infra.turns import Turns
 from ingest.backfill import receipts_source
 from ingest.publish import segment_envelopes
 from processors.abi import build_layouts
@@ -67,7 +68,7 @@ def raw_logs() -> tuple[Envelope, ...]:
 def embedded(raw: Iterable[Envelope], topic: str = "events.history") -> list[Envelope]:
     """What the embedded pipeline's decode stage makes of them for a topic."""
     source, target = ByteQueue("source", 2**30), ByteQueue("target", 2**30)
-    apply = decode_apply(build_layouts(), LOCAL.segment_blocks, source, target, Counts())
+    apply = decode_apply(build_layouts(), LOCAL.segment_blocks, source, target, Counts(), Turns())
     for envelope in raw:
         asyncio.run(source.put(envelope))
         taken = source.get(0)
