@@ -5,6 +5,7 @@ Words of a worker that has lost the chain and does not know are left out (`infra
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import structlog
@@ -35,6 +36,8 @@ class ForkTail:
         Takes each update, in order; the first is a whole snapshot where there is one.
     refuse
         Takes a message that is no fork update.
+    stopping
+        See `TopicReader`.
     """
 
     def __init__(
@@ -43,8 +46,9 @@ class ForkTail:
         chain_id: int,
         apply: Callable[[ForkUpdate], None],
         refuse: Callable[[Read, UnknownMessage], None],
+        stopping: threading.Event | None = None,
     ) -> None:
-        self._reader = TopicReader(kafka, FORKS)
+        self._reader = TopicReader(kafka, FORKS, stopping=stopping)
         self._fence = ForkFence()
         self._key = str(chain_id).encode()
         self._chain_id, self._apply, self._refuse = chain_id, apply, refuse

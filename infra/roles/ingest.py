@@ -32,7 +32,7 @@ from infra.roles.ingest_progress import IngestProgress
 from infra.roles.ingest_requests import RequestJob
 from infra.roles.ingest_topics import newest_checkpoints, told_as_final
 from infra.roles.role_run import RoleRun, run_role
-from infra.roles.topic_reader import TopicReader
+from infra.roles.topic_reader import ReadStopped, TopicReader
 from infra.settings import Settings
 from infra.settings_cluster import KafkaSettings
 from infra.source import ChainSource
@@ -133,16 +133,16 @@ class Ingester:
         kafka, lanes = settings.kafka, settings.roles.lanes
         partitions = check_topics(kafka, _topics(lanes))
         version = content_version(source=sorted(source.versions()))
-        self._tail = TopicReader(kafka, CHECKPOINTS)
+        self._tail = TopicReader(kafka, CHECKPOINTS, stopping=role.stopping)
         stack.callback(self._tail.close)
         self.checkpoint = Checkpoint(source.chain_id, version, instance_name(kafka))
         for found in newest_checkpoints(self._tail.read_to_end(), source.chain_id, version):
             self.checkpoint.merge(found)
             self.checkpoint.requests_offset = found.requests_offset
-        with TopicReader(kafka, FORKS) as forks:
+        with TopicReader(kafka, FORKS, stopping=role.stopping) as forks:
             told = told_as_final(forks, source.chain_id)
         self._told = told or self.checkpoint.finalized
-        self._requests = TopicReader(kafka, REQUESTS)
+        self._requests = TopicReader(kafka, REQUESTS, stopping=role.stopping)
         self._requests.seek(self.checkpoint.requests_offset)
         stack.callback(self._requests.close)
         self._producers: dict[Lane, EnvelopeProducer] = {
@@ -252,7 +252,10 @@ class Ingester:
         Whoever was asked for a segment while nobody ingested is to have it, too.
         """
         await self._while(lambda: last is None or not self.checkpoint.reached(first, last))
-        low, end = await asyncio.to_thread(self._requests.bounds)
+        try:
+            low, end = await asyncio.to_thread(self._requests.bounds)
+        except ReadStopped:
+            return
         await self._while(lambda: low < end and not requests.served_to(end))
 
     async def _while(self, waiting: Callable[[], bool]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 
 from infra.roles.topic_reader import TopicReader
@@ -11,7 +12,11 @@ from sinks.canon_table import read_canon
 
 
 def lost_range(
-    storage: Storage, kafka: KafkaSettings, topic: str, partition: int
+    storage: Storage,
+    kafka: KafkaSettings,
+    topic: str,
+    partition: int,
+    stopping: threading.Event | None = None,
 ) -> tuple[int, int]:
     """First and last block to ingest again: from the first that is not loaded to what is kept.
 
@@ -27,6 +32,8 @@ def lost_range(
         The topic, without the prefix.
     partition
         Its partition.
+    stopping
+        See `TopicReader`.
 
     Raises
     ------
@@ -42,7 +49,7 @@ def lost_range(
     )
     floor = row.floor if row is not None else (spans[0][0] if spans else 0)
     first = first_hole(spans, floor)
-    kept = _oldest_kept(kafka, topic, partition)
+    kept = _oldest_kept(kafka, topic, partition, stopping)
     if kept is not None and kept > first:
         return first, kept - 1
     newest = max((last for _, last in spans), default=first)
@@ -60,9 +67,11 @@ def first_hole(spans: Iterable[tuple[int, int]], floor: int) -> int:
     return at
 
 
-def _oldest_kept(kafka: KafkaSettings, topic: str, partition: int) -> int | None:
+def _oldest_kept(
+    kafka: KafkaSettings, topic: str, partition: int, stopping: threading.Event | None
+) -> int | None:
     """The first block of the oldest message of a partition; None where it says none."""
-    with TopicReader(kafka, topic) as reader:
+    with TopicReader(kafka, topic, stopping=stopping) as reader:
         low, high = reader.bounds(partition)
         for read in reader.read(partition, low, min(low + 1, high)):
             text = read.envelope.headers.get("from", "")

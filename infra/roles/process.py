@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,8 @@ def run_process(
     plan = make_plan(settings, accept_lost=accept_lost, rebuild_forks=rebuild_forks)
 
     def work(run: RoleRun) -> None:
-        uvloop.run(Worker(run, settings, plan).serve())
+        reader = partial(TopicReader, settings.kafka, stopping=run.stopping)
+        uvloop.run(Worker(run, settings, replace(plan, reader=reader)).serve())
 
     return run_role("process", settings, work)
 

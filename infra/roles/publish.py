@@ -108,7 +108,7 @@ class PublishRole:
         self._run.health.ready("clickhouse")
         with (
             EnvelopeProducer(self._kafka, partitions, client_id="headrace-publish") as producer,
-            TopicReader(self._kafka, CLAIMS) as tail,
+            TopicReader(self._kafka, CLAIMS, stopping=self._run.stopping) as tail,
         ):
             try:
                 claims = self._hear(tail, storage.chain_id)
@@ -286,7 +286,7 @@ class PublishRole:
             self._metrics.on_dead_letter()
 
         try:
-            tail = ForkTail(self._kafka, storage.chain_id, apply, refuse)
+            tail = ForkTail(self._kafka, storage.chain_id, apply, refuse, self._ended)
             try:
                 tail.begin()
                 while not self._ended.is_set():

@@ -27,6 +27,7 @@ from prometheus_client import (
 from infra.exit_codes import ExitCode
 from infra.kafka.clients import warn_if_exposed
 from infra.roles.health import Health, serve_health
+from infra.roles.topic_reader import ReadStopped
 from infra.settings import Settings
 from schemas.errors import HeadraceError
 from schemas.errors_infra import DrainTimedOut
@@ -189,6 +190,10 @@ def run_role(
         log.info("role_started", role=role, pid=os.getpid(), health=f"http://{host}:{chosen}")
         try:
             work(run)
+        except ReadStopped:
+            # It was to drain while the brokers were silent; whoever comes next reads the rest.
+            if not run.stopping.is_set():
+                raise
         except HeadraceError as error:
             log.error(
                 "role_failed",

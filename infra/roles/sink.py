@@ -25,7 +25,7 @@ from infra.patience import patiently
 from infra.roles.chain_database import check_named, open_storage
 from infra.roles.lost_range import lost_range
 from infra.roles.role_run import RoleRun, run_role
-from infra.roles.topic_reader import TopicReader
+from infra.roles.topic_reader import ReadStopped, TopicReader
 from infra.settings import Settings
 from infra.storage import Storage
 from schemas.errors import HeadraceError, Transient
@@ -133,6 +133,8 @@ class SinkRole:
     def _lane(self, lane: Lane, storage: Storage, producer: EnvelopeProducer) -> None:
         try:
             self._loop(lane, storage, producer).run(self._ending.is_set)
+        except ReadStopped:
+            log.info("lane_left_unread", lane=lane)
         except BaseException as error:  # noqa: BLE001 - a dead loop must end the process
             if self._failure is None:
                 self._failure = error
@@ -211,7 +213,7 @@ class SinkRole:
 
     def _fetch(self, topic: str, partition: int, offset: int) -> Envelope:
         """One message again."""
-        with TopicReader(self._kafka, topic) as reader:
+        with TopicReader(self._kafka, topic, stopping=self._ending) as reader:
             for read in reader.read(partition, offset, offset + 1):
                 return read.envelope
         return Envelope(topic, b"", b"")
@@ -225,7 +227,7 @@ class SinkRole:
         offset: int,
         reason: str,
     ) -> OffsetsLost:
-        first, last = lost_range(storage, self._kafka, topics[wire], partition)
+        first, last = lost_range(storage, self._kafka, topics[wire], partition, self._ending)
         return OffsetsLost(
             topic=wire,
             partition=partition,

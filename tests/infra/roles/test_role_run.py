@@ -17,6 +17,7 @@ import pytest
 from infra.exit_codes import ExitCode
 from infra.roles.health import Health, serve_health
 from infra.roles.role_run import RoleRun, run_role
+from infra.roles.topic_reader import ReadStopped
 from infra.settings import Settings
 from schemas.errors_embedded import PortTaken
 from schemas.metrics import METRICS
@@ -193,6 +194,19 @@ def test_every_kind_of_declared_metric_can_be_counted() -> None:
         make[metric.kind](metric.name)
 
     assert {metric.name for metric in METRICS} <= set(run.registry._names_to_collectors)
+
+
+def test_work_that_nobody_waits_for_any_longer_has_drained() -> None:
+    def stopped(run: RoleRun) -> None:
+        run.stop()
+        raise ReadStopped
+
+    def closed(_run: RoleRun) -> None:
+        raise ReadStopped
+
+    assert run_role("publish", Settings(), stopped, signals=False) == ExitCode.ok
+    with pytest.raises(ReadStopped):
+        run_role("publish", Settings(), closed, signals=False)
 
 
 def test_work_that_ends_by_itself_is_done() -> None:

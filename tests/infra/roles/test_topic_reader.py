@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from confluent_kafka import KafkaError
 
 from infra.kafka.producer import EnvelopeProducer
 from infra.roles import topic_reader
-from infra.roles.topic_reader import TopicReader
+from infra.roles.topic_reader import ReadStopped, TopicReader
 from infra.settings_cluster import KafkaSettings
 from schemas.errors_kafka import BrokerUnreachable
 from schemas.segments import CHECKPOINTS, REQUESTS, Envelope
@@ -67,10 +68,35 @@ class Client:
         return []
 
 
-def reader_of(came: Iterator[Got | None], monkeypatch: pytest.MonkeyPatch) -> TopicReader:
+def reader_of(
+    came: Iterator[Got | None],
+    monkeypatch: pytest.MonkeyPatch,
+    stopping: threading.Event | None = None,
+) -> TopicReader:
     client = Client(came)
     monkeypatch.setattr(topic_reader, "Consumer", lambda _config: client)
-    return TopicReader(KAFKA, REQUESTS, clock=lambda: client.seconds)
+    return TopicReader(KAFKA, REQUESTS, clock=lambda: client.seconds, stopping=stopping)
+
+
+class SilentClient(Client):
+    """A client whose brokers do not say where a topic ends until they are let."""
+
+    def __init__(self) -> None:
+        super().__init__(iter(()))
+        self.asked, self.may_answer, self.closed = (threading.Event() for _ in range(3))
+        self.closed_while_asked = False
+        self._asking = False
+
+    def get_watermark_offsets(self, *_: object, **__: object) -> tuple[int, int]:
+        self._asking = True
+        self.asked.set()
+        self.may_answer.wait()
+        self._asking = False
+        return 0, 3
+
+    def close(self) -> None:
+        self.closed_while_asked = self._asking
+        self.closed.set()
 
 
 def test_slow_brokers_make_no_read_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,6 +114,58 @@ def test_brokers_that_stay_silent_are_said(monkeypatch: pytest.MonkeyPatch) -> N
     reader = reader_of(itertools.chain([Got(0)], itertools.repeat(None)), monkeypatch)
     with pytest.raises(BrokerUnreachable):
         list(reader.read(0, 0, 3))
+
+
+def test_a_role_that_drains_does_not_wait_for_silent_brokers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stopping = threading.Event()
+    came = itertools.chain([Got(0)], itertools.repeat(None))
+    reader = reader_of(came, monkeypatch, stopping)
+    found = reader.read(0, 0, 3)
+    assert next(found).offset == 0
+    stopping.set()
+    with pytest.raises(ReadStopped):
+        next(found)
+
+
+def test_what_the_brokers_have_is_read_also_by_a_role_that_drains(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stopping = threading.Event()
+    stopping.set()
+    reader = reader_of(iter([Got(0), Got(1), Got(2)]), monkeypatch, stopping)
+    assert [one.offset for one in reader.read(0, 0, 3)] == [0, 1, 2]
+
+
+def test_a_question_that_is_not_answered_ends_with_the_role(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client, stopping = SilentClient(), threading.Event()
+    monkeypatch.setattr(topic_reader, "Consumer", lambda _config: client)
+    reader = TopicReader(KAFKA, REQUESTS, stopping=stopping)
+    stopping.set()
+    with pytest.raises(ReadStopped):
+        reader.bounds()
+    client.may_answer.set()
+    reader.close()
+
+
+def test_it_is_never_closed_under_a_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = SilentClient()
+    monkeypatch.setattr(topic_reader, "Consumer", lambda _config: client)
+    reader = TopicReader(KAFKA, REQUESTS)
+    asking = threading.Thread(target=reader.bounds)
+    asking.start()
+    assert client.asked.wait(20)
+    reader.close()
+    assert not client.closed.is_set()
+    client.may_answer.set()
+    assert client.closed.wait(20)
+    asking.join()
+    assert not client.closed_while_asked
+    with pytest.raises(ReadStopped):
+        reader.bounds()
 
 
 def test_all_there_is_and_then_what_comes(kafka: KafkaSettings) -> None:
