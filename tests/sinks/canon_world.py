@@ -4,59 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 from processors.fork import Applied, ForkState
 from processors.reorg import advance, from_blocks, snapshot
-from schemas.chains import ChainFacts, load_chains
+from schemas.chains import ChainFacts
 from schemas.segments import BlockRef, FinalityAdvanced, ForkUpdate, HeadObserved, Lane, Stream
 from sinks.canon import Canon
-from sinks.canon_row import CanonRow, CanonSettings, Change
-from sinks.ledger import LedgerRow
-
-FACTS = load_chains()["local"].resized(segment_blocks=5, partition_blocks=20)
-STREAMS: tuple[Stream, ...] = ("blocks", "logs", "events")
-VERSIONS: dict[str, str | None] = dict.fromkeys(STREAMS, "v")
-
-
-def ref(number: int, branch: str = "") -> BlockRef:
-    return BlockRef(number, f"{number}/{branch}".encode().ljust(32, b"\0"))
+from sinks.canon_row import CanonRow, CanonSettings, Change, Missing, Reorg
+from sinks.tiling import Piece
+from tests.sinks.canon_ledger import FACTS, STREAMS, VERSIONS, ledger, ref
+from tests.sinks.canon_rows import Block, assert_added, assert_follows, assert_removed, assert_whole
+from tests.sinks.canon_tables import Tables
 
 
-def ledger(
-    stream: Stream,
-    load_id: int,
-    first: int,
-    last: BlockRef,
-    lane: Lane = "head",
-    content_version: str = "v",
-    generation: int = 1,
-) -> LedgerRow:
-    return LedgerRow(
-        stream=stream,
-        lane=lane,
-        from_block=first,
-        to_block=last.number,
-        last_hash=last.hash,
-        content_version=content_version,
-        generation=generation,
-        load_id=load_id,
-        tables=(),
-        rows=(),
-        checksums=(),
-    )
+class World(Tables):
+    """The state machine beside a model of ClickHouse's tables, checked after every row."""
 
-
-class World:
-    """A model of ClickHouse's tables beside the state machine, checked after every row."""
+    PATIENCE = 20
+    """Turns until what was delivered, and asked for, is visible."""
 
     def __init__(self, seed: int, facts: ChainFacts = FACTS, floor: int = 3) -> None:
+        super().__init__()
         self.rng, self.facts, self.floor = random.Random(seed), facts, floor
-        self.blocks: dict[bytes, tuple[int, bytes]] = {}
-        self.open: dict[Stream, dict[int, list[tuple[int, bytes]]]] = {s: {} for s in STREAMS}
-        self.sealed: dict[int, dict[Stream, list[tuple[int, bytes]]]] = {}
-        self.ledger: list[LedgerRow] = []
-        self.legal: set[bytes] = set()
         self.clock, self.load_id = 0, 0
         size = facts.segment_blocks
         self.anchor = self.make((floor // size + self.rng.randrange(1, 6)) * size - 1)
@@ -67,28 +38,6 @@ class World:
         self.rows: list[CanonRow] = []
         self.reorgs = 0
         self.folds, self.seals, self.absences, self.doubts = 0, 0, 0, 0
-
-    def make(self, number: int) -> BlockRef:
-        parent = ref(0)
-        self.blocks[parent.hash] = (0, b"none")
-        for height in range(1, number + 1):
-            child = ref(height)
-            self.blocks[child.hash] = (height, parent.hash)
-            parent = child
-        return parent
-
-    def legal_up_to(self, head: BlockRef) -> None:
-        block_hash = head.hash
-        while block_hash in self.blocks and block_hash not in self.legal:
-            self.legal.add(block_hash)
-            block_hash = self.blocks[block_hash][1]
-
-    def path(self, head: BlockRef, first: int) -> list[tuple[int, bytes]]:
-        found, block_hash = [], head.hash
-        while block_hash in self.blocks and self.blocks[block_hash][0] >= first:
-            found.append((self.blocks[block_hash][0], block_hash))
-            block_hash = self.blocks[block_hash][1]
-        return found[::-1]
 
     # What happens
 
@@ -183,16 +132,19 @@ class World:
 
     def publish(self) -> None:
         self.clock += self.rng.randrange(0, 400)
+        self.step()
+        for lost in self.canon.take_missing(self.clock):
+            if lost.last_hash is not None and self.rng.random() < 0.8:
+                last = BlockRef(lost.to_block, lost.last_hash)
+                lane: Lane = "head" if lost.from_block == lost.to_block else "history"
+                self.write(cast(Stream, lost.stream), [(lost.from_block, last)], lane)
+
+    def step(self) -> None:
+        """The publisher's turn: look up what is in doubt, then show what counts."""
         self.look()
         change = self.canon.step(self.clock)
         if change is not None:
             self.check(change)
-        missing = self.canon.take_missing(self.clock)
-        for lost in missing:
-            if lost.last_hash is not None and self.rng.random() < 0.8:
-                last = BlockRef(lost.to_block, lost.last_hash)
-                lane: Lane = "head" if lost.from_block == lost.to_block else "history"
-                self.write(lost.stream, [(lost.from_block, last)], lane)  # type: ignore[arg-type]
 
     def fold(self) -> None:
         """Copy the tiles of a segment into a new load, as the compaction does."""
@@ -206,24 +158,28 @@ class World:
             ids = {tile.load_id for tile in tiles}
             if any(tile.load_id in ids for tile in tiling.tiles(partition) if tile not in tiles):
                 continue
-            self.load_id += 1
-            self.open[stream][self.load_id] = [
-                row
-                for tile in tiles
-                for row in self.open[stream][tile.load_id]
-                if tile.from_block <= row[0] <= tile.to_block
-            ]
-            rows = [
-                ledger(
-                    stream, self.load_id, t.from_block, BlockRef(t.to_block, t.last_hash), "history"
-                )
-                for t in tiles
-            ]
-            self.ledger += rows
-            if self.rng.random() < 0.8:
-                assert self.canon.fold(rows)
-                self.folds += 1
+            self.copy(stream, tiles, [(t.from_block, t.to_block, t.last_hash) for t in tiles])
             return
+
+    def copy(
+        self, stream: Stream, tiles: Sequence[Piece], segments: Iterable[tuple[int, int, bytes]]
+    ) -> None:
+        """Write tiles again as one load, which mostly takes their place."""
+        self.load_id += 1
+        self.open[stream][self.load_id] = [
+            block
+            for tile in tiles
+            for block in self.open[stream][tile.load_id]
+            if tile.from_block <= block[0] <= tile.to_block
+        ]
+        rows = [
+            ledger(stream, self.load_id, first, BlockRef(last, last_hash), "history")
+            for first, last, last_hash in segments
+        ]
+        self.ledger += rows
+        if self.rng.random() < 0.8:
+            assert self.canon.fold(rows)
+            self.folds += 1
 
     def seal(self) -> None:
         for partition in self.canon.seal_candidates():
@@ -256,15 +212,6 @@ class World:
         self.pending = [snapshot(self.fork, 0)]
         self.absences += 1
 
-    def read_ancestors(self, block: BlockRef, lowest: int) -> list[BlockRef]:
-        """What `sinks.fork_gap` reads of the rows that are stored."""
-        stored = {block_hash for rows in self.open["blocks"].values() for _, block_hash in rows}
-        at, below = block.hash, []
-        while at in stored and self.blocks[at][0] > lowest:
-            at = self.blocks[at][1]
-            below.append(BlockRef(self.blocks[at][0], at))
-        return below[::-1]
-
     def look(self) -> None:
         """What the publisher looks up before it publishes."""
         gap = self.canon.fork_gap()
@@ -276,20 +223,10 @@ class World:
             self.doubts += 1
 
     def restart(self) -> None:
-        shown = self.rows[-1] if self.rows else None
-        self.canon = Canon(
-            self.facts, VERSIONS, self.floor, self.canon.generation + 1,
-            shown=shown, settings=CanonSettings(1_000, 5_000),
-        )  # fmt: skip
-        if shown is None:
-            self.canon.add(self.ledger)
-        else:
-            self.canon.restore(self.ledger)
-            claimed = self.canon.claim()
-            assert claimed is not None
-            self.rows.append(claimed)
+        """Publisher and reorg agent end, and start again."""
+        self.restart_publisher()
         # The reorg agent starts again from what is shown, and hears the rest from the node.
-        node = self.fork
+        shown, node = self.canon.shown, self.fork
         base = shown.finalized if shown is not None and shown.finalized else self.anchor
         stored = self.path(shown.head, base.number + 1) if shown is not None else []
         self.fork = from_blocks(1, base, [BlockRef(*found) for found in stored])
@@ -300,80 +237,81 @@ class World:
         final = node.finalized
         self.follow(FinalityAdvanced(1, "finalized", final.number, final.hash, 0))
 
-    # What must hold
+    def restart_publisher(self) -> None:
+        """The publisher takes up what is shown, under a claim of its own."""
+        shown = self.rows[-1] if self.rows else None
+        self.canon = Canon(
+            self.facts, VERSIONS, self.floor, self.canon.generation + 1,
+            shown=shown, settings=CanonSettings(1_000, 5_000),
+        )  # fmt: skip
+        if shown is None:
+            self.canon.add(self.ledger)
+            return
+        self.canon.restore(self.ledger)
+        claimed = self.canon.claim()
+        assert claimed is not None
+        self.rows.append(claimed)
 
     def check(self, change: Change) -> None:
-        row = change.row
-        old = self.rows[-1] if self.rows else None
+        """A row that the publisher would write now: what must hold of it, does."""
+        row, old = change.row, self.rows[-1] if self.rows else None
         self.rows.append(row)
         assert row.head.hash in self.legal, "the head was canonical at some time"
-        expected = self.path(row.head, row.floor)
-        assert len(expected) == row.head.number - row.floor + 1
-        for stream in STREAMS:
-            visible = [
-                found
-                for load in row.loads
-                for found in self.open[stream].get(load, ())
-                if row.floor <= found[0] <= row.head.number and found[0] // 20 not in row.sealed
-            ]
-            for partition in row.sealed:
-                visible += self.sealed[partition][stream]
-            assert Counter(visible) == Counter(expected), f"{stream} up to {row.head.number}"
-        outside = any(
-            number < row.floor or number > row.head.number
-            for stream in STREAMS
-            for load in row.loads
-            for number, _ in self.open[stream].get(load, ())
-        )
-        assert row.straddling or not outside
-        for mark in (row.safe, row.finalized):
-            assert mark is None or (mark.number, mark.hash) in self.path(row.head, 0)
-        assert len(set(row.loads)) == len(row.loads)
+        chain = self.path(row.head, 0)
+        assert_whole(row, chain, {stream: self.stored(stream, row) for stream in STREAMS})
+        assert row.straddling or not self.outside(row)
         if old is not None:
-            assert (row.generation, row.seq) > (old.generation, old.seq)
-            assert row.floor <= old.floor
-            assert set(row.sealed) >= set(old.sealed)
-            on_chain = old.head.hash in {found[1] for found in expected}
-            assert on_chain == (change.reorg is None)
+            assert_follows(old, row)
+            before = self.path(old.head, 0)
+            assert_removed(before, chain, change.reorg)
             if change.reorg is not None:
                 self.reorgs += 1
-                before, after = self.path(old.head, 0), self.path(row.head, 0)
-                assert [(r.number, r.hash) for r in change.reorg.removed] == [
-                    found for found in before[::-1] if found not in after
-                ]
-                added = [found for found in after if found not in before]
-                told = [(r.number, r.hash) for r in change.reorg.added]
-                assert told == added[: len(told)]
-                assert len(told) >= min(1, len(added))
-                assert told == added or self.absences
+                self.check_added(before, chain, change.reorg)
+
+    def check_added(self, before: list[Block], after: list[Block], reorg: Reorg) -> None:
+        """What joined is told; as far as the publisher heard of it, if that was not all."""
+        assert_added(before, after, reorg, whole=not self.absences)
 
     def settle(self) -> None:
         """Deliver everything; then all of the chain must be visible."""
         self.canon.lower_floor(self.floor)
         while self.pending:
             assert self.canon.apply_fork(self.pending.pop(0), self.clock)
-        size, final = self.facts.segment_blocks, self.fork.finalized
-        by_number = dict(self.path(self.fork.head, 0))
-        for stream in STREAMS:
-            for first in range(self.floor // size * size, self.anchor.number + 1, size):
-                if first + size - 1 <= final.number:
-                    last = BlockRef(first + size - 1, by_number[first + size - 1])
-                    self.add_surely(stream, first, last, "history")
-            for number in range(self.floor, self.fork.head.number + 1):
-                self.add_surely(stream, number, BlockRef(number, by_number[number]), "head")
-        for _ in range(20):
+        self.load_everything()
+        for _ in range(self.PATIENCE):
             self.clock += 10_000
-            self.look()
-            change = self.canon.step(self.clock)
-            if change is not None:
-                self.check(change)
+            self.step()
             for lost in self.canon.take_missing(self.clock):
-                if lost.last_hash is not None:
-                    last = BlockRef(lost.to_block, lost.last_hash)
-                    self.add_surely(lost.stream, lost.from_block, last, "head")  # type: ignore[arg-type]
+                self.serve(lost)
         assert self.rows[-1].head == self.fork.head
         assert self.rows[-1].floor == self.floor
         assert self.rows[-1].finalized == self.fork.finalized
+
+    def load_everything(self) -> None:
+        """History up to the anchor, as far as it is final, and every block as a head block."""
+        size, final = self.facts.segment_blocks, self.fork.finalized
+        for stream in STREAMS:
+            for first in range(self.floor // size * size, self.anchor.number + 1, size):
+                if first + size - 1 <= final.number:
+                    self.load_history(stream, first)
+            self.load_heads(stream, self.floor)
+
+    def load_history(self, stream: Stream, first: int) -> None:
+        """A grid segment of the node's chain."""
+        last = first + self.facts.segment_blocks - 1
+        canonical = dict(self.path(self.fork.head, first))
+        self.add_surely(stream, first, BlockRef(last, canonical[last]), "history")
+
+    def load_heads(self, stream: Stream, first: int) -> None:
+        """The node's blocks from a height on, a load each."""
+        for number, block_hash in self.path(self.fork.head, first):
+            self.add_surely(stream, number, BlockRef(number, block_hash), "head")
+
+    def serve(self, lost: Missing) -> None:
+        """Load a lost block, or lost segment, again."""
+        if lost.last_hash is not None:
+            last = BlockRef(lost.to_block, lost.last_hash)
+            self.add_surely(cast(Stream, lost.stream), lost.from_block, last, "head")
 
     def add_surely(self, stream: Stream, first: int, last: BlockRef, lane: Lane) -> None:
         self.load_id += 1
@@ -382,28 +320,32 @@ class World:
         self.ledger.append(row)
         self.canon.add([row])
 
-    def run(self, steps: int) -> None:
-        for _ in range(steps):
-            choice = self.rng.random()
-            if choice < 0.05:
-                self.grow()
-            elif choice < 0.07:
-                self.finalize()
-            elif choice < 0.20 and self.pending:
-                assert self.canon.apply_fork(self.pending.pop(0), self.clock)
-            elif choice < 0.50:
-                self.feed()
-            elif choice < 0.56:
-                self.write_history()
-            elif choice < 0.68:
-                self.write_head()
-            elif choice < 0.73:
-                self.fold()
-            elif choice < 0.76:
-                self.seal()
-            elif choice < 0.77:
-                self.restart()
-            elif choice < 0.78:
-                self.go_away()
-            else:
-                self.publish()
+    def run(self, turns: int) -> None:
+        for _ in range(turns):
+            self.turn()
+
+    def turn(self) -> None:
+        """One thing happens, by the dice."""
+        choice = self.rng.random()
+        if choice < 0.05:
+            self.grow()
+        elif choice < 0.07:
+            self.finalize()
+        elif choice < 0.20 and self.pending:
+            assert self.canon.apply_fork(self.pending.pop(0), self.clock)
+        elif choice < 0.50:
+            self.feed()
+        elif choice < 0.56:
+            self.write_history()
+        elif choice < 0.68:
+            self.write_head()
+        elif choice < 0.73:
+            self.fold()
+        elif choice < 0.76:
+            self.seal()
+        elif choice < 0.77:
+            self.restart()
+        elif choice < 0.78:
+            self.go_away()
+        else:
+            self.publish()

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from schemas.segments import BlockRef, ForkUpdate, Lane
 from sinks.canon import Canon
 from sinks.canon_row import CanonRow, Change, Rewound
-from tests.sinks.canon_world import FACTS, STREAMS, VERSIONS, World, ledger, ref
+from tests.sinks.canon_ledger import FACTS, STREAMS, VERSIONS, ledger, ref
+from tests.sinks.canon_world import World
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -14,7 +14,7 @@ from sinks.canon import Canon
 from sinks.canon_row import CanonRow, PublisherSettings, Rewound
 from sinks.connection import Connection
 from sinks.publisher import Publisher
-from tests.sinks.canon_world import FACTS, STREAMS, VERSIONS, ledger, ref
+from tests.sinks.canon_ledger import FACTS, STREAMS, VERSIONS, ledger, ref
 
 
 class Fake:
