@@ -20,7 +20,7 @@ def settle_allocation() -> None:
     system and faults in fresh pages for the next; the garbage collector looks through every
     loaded module again and again.
     """
-    gc.collect()
+    # What little garbage the imports left stays: to look for it costs more than it holds.
     gc.freeze()
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # glibc; musl and macOS have none
