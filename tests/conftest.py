@@ -33,8 +33,12 @@ settings.register_profile("headrace", deadline=None, print_blob=True)
 settings.load_profile("headrace")
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Two a core, as far as the memory goes: a test waits most of its time for what it started."""
+    """Two a core, as far as the memory goes: a test waits most of its time for what it started.
+
+    Without xdist (``-p no:xdist``) nobody asks.
+    """
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(1, min(2 * (os.cpu_count() or 1), memory // PROCESS_BYTES, PROCESSES_MAX))
 
