@@ -26,7 +26,7 @@ from infra.kafka.admin import check_topics, connect
 from infra.kafka.clients import METADATA_SECONDS_MAX, wire_bytes_max
 from infra.kafka.faust_broker import faust_brokers, faust_credentials
 from infra.kafka.producer import EnvelopeProducer
-from infra.roles.process_logs import passed_over, quiet_logs
+from infra.roles.process_logs import QuietHandler, quiet_logs
 from infra.roles.process_offsets import group_offsets
 from infra.roles.role_run import RoleRun, run_role
 from infra.roles.topic_reader import TopicReader
@@ -178,14 +178,14 @@ class Worker:
         self._run.health.expect("kafka", "group")
         stop = self._run.stop_event()
         partitions = await asyncio.to_thread(self._check)
-        quiet_logs()
+        said = quiet_logs()
         with (
             tempfile.TemporaryDirectory(prefix="headrace-faust-") as folder,
             EnvelopeProducer(self._kafka, partitions, client_id="headrace-process") as producer,
         ):
             conf = faust_conf(self._kafka, self._plan.app_id, Path(folder))
             app = build_app(self._plan, conf, producer, Counters(self._run))
-            await self._work(app, producer, stop)
+            await self._work(app, producer, said, stop)
 
     def _check(self) -> dict[str, int]:
         """Are topics there, and what was not read yet? Gives the partitions of each topic."""
@@ -205,10 +205,12 @@ class Worker:
         self._run.health.ready("kafka")
         return partitions
 
-    async def _work(self, app: App, producer: EnvelopeProducer, stop: asyncio.Event) -> None:
+    async def _work(
+        self, app: App, producer: EnvelopeProducer, said: QuietHandler, stop: asyncio.Event
+    ) -> None:
         """Start the app, wait for whatever ends it, stop it; raise what it failed of."""
         starting = asyncio.create_task(self._start(app))
-        watching = asyncio.create_task(self._watch(producer))
+        watching = asyncio.create_task(self._watch(producer, said))
         # Faust offers no other way to be told of a crash.
         crashed = asyncio.create_task(app._crashed.wait())
         stopping = asyncio.create_task(stop.wait())
@@ -240,13 +242,13 @@ class Worker:
         self._run.health.ready("group")
         log.info("worker_ready", group=self._plan.app_id)
 
-    async def _watch(self, producer: EnvelopeProducer) -> None:
+    async def _watch(self, producer: EnvelopeProducer, said: QuietHandler) -> None:
         """Raise what ended a message; say that the loop goes round."""
         while True:
             self._run.health.beat("worker")
             self._run.health.ready("kafka", met=producer.reachable, note="no broker answers")
             producer.flush(0)
-            if passed_over.is_set():
+            if said.passed_over.is_set():
                 raise WorkerFailed(detail="Faust was given no partition of a topic that is there")
             await asyncio.sleep(WATCH_SECONDS)
 

@@ -23,8 +23,6 @@ EXPECTED = ("Topic creation disabled", "Task was destroyed but it is pending")
 """What these libraries warn of and we want so."""
 PASSED_OVER = "Ignoring missing topic"
 """A broker that just came back may not name a topic, which Faust then never reads."""
-passed_over = threading.Event()
-"""Set once Faust has said that: the worker is to end, and start again."""
 
 
 class QuietHandler(logging.Handler):
@@ -32,6 +30,8 @@ class QuietHandler(logging.Handler):
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(logging.WARNING)
+        self.passed_over = threading.Event()
+        """Set once Faust has passed over a topic: the worker is to end, and start again."""
         self._clock = clock
         self._shown: dict[tuple[str, object], float] = {}
 
@@ -40,7 +40,7 @@ class QuietHandler(logging.Handler):
         error = record.exc_info[1] if record.exc_info else None
         text = record.getMessage()
         if text.startswith(PASSED_OVER):
-            passed_over.set()
+            self.passed_over.set()
         if isinstance(error, HeadraceError) or text.startswith(EXPECTED):
             return
         key, now = (record.name, record.msg), self._clock()
@@ -63,11 +63,12 @@ def _thread_ended(usual: Callable[[Any], object], args: Any) -> None:
         usual(args)
 
 
-def quiet_logs() -> None:
-    """Route the libraries' loggers through `QuietHandler`, and nowhere else."""
+def quiet_logs() -> QuietHandler:
+    """Route the libraries' loggers through the handler that it returns, and nowhere else."""
     threading.excepthook = partial(_thread_ended, threading.excepthook)
     handler = QuietHandler()
     for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]
         logger.propagate = False
+    return handler

@@ -125,10 +125,10 @@ def test_a_thing_is_said_again_after_a_while() -> None:
     assert len(said) == 2
 
 
-def test_a_topic_that_faust_passes_over_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = threading.Event()
-    monkeypatch.setattr("infra.roles.process_logs.passed_over", told)
+def test_a_topic_that_faust_passes_over_ends_the_worker() -> None:
+    handler, of_another_worker = QuietHandler(), QuietHandler()
     said = "Ignoring missing topic: 'x.raw.heads'"
     record = logging.LogRecord("faust.assignor", logging.WARNING, "f", 1, said, (), None)
-    QuietHandler().emit(record)
-    assert told.is_set()
+    handler.emit(record)
+    assert handler.passed_over.is_set()
+    assert not of_another_worker.passed_over.is_set()
