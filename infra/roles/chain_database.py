@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+
 import structlog
 
 from infra.contracts import declare_contracts
+from infra.patience import patiently
 from infra.settings import Settings
 from infra.settings_cluster import is_loopback
 from infra.source import ChainSource
 from infra.storage import Storage
 from processors.abi import Layouts, build_layouts
 from schemas.chains import ChainFacts
+from schemas.errors import Transient
 from schemas.errors_infra import GridInvalid
 from schemas.errors_roles import ChainNotNamed, ClickHouseNotNamed
 from schemas.tables import CORE_TABLES
@@ -43,9 +47,7 @@ def role_endpoint(settings: Settings, role: str) -> Endpoint:
     ClickHouseNotNamed
     """
     given = settings.clickhouse
-    if given.url is None:
-        raise ClickHouseNotNamed(role=role)
-    found = Endpoint.from_url(given.url.get_secret_value())
+    found = Endpoint.from_url(_url(settings, role))
     if not found.secure and not is_loopback(found.host):
         log.warning("clickhouse_not_encrypted", address=found.address, fix="clickhouses://…:9440")
     return Endpoint(
@@ -67,13 +69,43 @@ def check_named(settings: Settings, role: str) -> None:
     ChainNotNamed, ClickHouseNotNamed, GridInvalid
     """
     role_facts(settings, role)
+    _url(settings, role)
+
+
+def _url(settings: Settings, role: str) -> str:
+    """Where ClickHouse is, with its password."""
     if settings.clickhouse.url is None:
         raise ClickHouseNotNamed(role=role)
+    return settings.clickhouse.url.get_secret_value()
 
 
 def role_layouts(settings: Settings) -> Layouts:
     """Every event's layout and table, by the settings."""
     return build_layouts(declare_contracts(settings))
+
+
+def await_storage(settings: Settings, role: str, stopping: threading.Event) -> Storage | None:
+    """The same as `open_storage`, once ClickHouse answers.
+
+    Parameters
+    ----------
+    settings, role
+        Of the role.
+    stopping
+        Set when the role is to drain: None where that comes first.
+
+    Raises
+    ------
+    HeadraceError
+        As `open_storage`, at last also where ClickHouse has not answered for too long.
+    """
+    seconds = settings.clickhouse.unreachable_seconds_max
+    try:
+        return patiently(lambda: open_storage(settings, role), stopping, seconds)
+    except Transient:
+        if stopping.is_set():
+            return None
+        raise
 
 
 def open_storage(settings: Settings, role: str) -> Storage:

@@ -19,7 +19,7 @@ import structlog
 from infra.kafka.admin import check_topics
 from infra.kafka.producer import EnvelopeProducer
 from infra.patience import patiently
-from infra.roles.chain_database import check_named, open_storage
+from infra.roles.chain_database import await_storage, check_named
 from infra.roles.claim_beat import ClaimBeat
 from infra.roles.fork_tail import ForkTail
 from infra.roles.in_flight import Brokers, InFlight
@@ -31,7 +31,6 @@ from infra.roles.whereabouts import is_gone, whereabouts
 from infra.settings import Settings
 from infra.storage import Storage
 from schemas.codec import UnknownMessage, decode_publisher_claim, encode_publisher_claim
-from schemas.errors import Transient
 from schemas.errors_roles import ClaimTooOld, FloorUnknown
 from schemas.segments import Envelope, ForkUpdate, PublisherClaim
 from schemas.topics import CLAIMS
@@ -95,16 +94,9 @@ class PublishRole:
         self._run.health.expect("kafka", "clickhouse")
         partitions = check_topics(self._kafka)
         self._run.health.ready("kafka")
-        try:
-            storage = patiently(
-                lambda: open_storage(self._settings, "publish"),
-                self._run.stopping,
-                self._settings.clickhouse.unreachable_seconds_max,
-            )
-        except Transient:
-            if self._run.stopping.is_set():
-                return
-            raise
+        storage = await_storage(self._settings, "publish", self._run.stopping)
+        if storage is None:
+            return
         self._run.health.ready("clickhouse")
         with (
             EnvelopeProducer(self._kafka, partitions, client_id="headrace-publish") as producer,

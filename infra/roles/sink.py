@@ -21,14 +21,13 @@ from infra.kafka.admin import check_topics
 from infra.kafka.clients import consumer_config
 from infra.kafka.contact import Contact
 from infra.kafka.producer import EnvelopeProducer
-from infra.patience import patiently
-from infra.roles.chain_database import check_named, open_storage
+from infra.roles.chain_database import await_storage, check_named
 from infra.roles.lost_range import lost_range
 from infra.roles.role_run import RoleRun, run_role
 from infra.roles.topic_reader import ReadStopped, TopicReader
 from infra.settings import Settings
 from infra.storage import Storage
-from schemas.errors import HeadraceError, Transient
+from schemas.errors import HeadraceError
 from schemas.errors_kafka import MessageTooLarge
 from schemas.errors_roles import OffsetsLost
 from schemas.segments import DATA_TOPICS, DEAD_LETTERS, Envelope, Lane, data_topic
@@ -97,7 +96,7 @@ class SinkRole:
             self._run.health.expect(f"kafka.{lane}", f"clickhouse.{lane}")
         topics = [data_topic(stream, lane) for stream in DATA_TOPICS for lane in lanes]
         partitions = check_topics(self._kafka, [*topics, DEAD_LETTERS])
-        storage = self._storage()
+        storage = await_storage(self._settings, "sink", self._run.stopping)
         if storage is None:
             return
         self._run.on_stop(self._ending.set)
@@ -117,18 +116,6 @@ class SinkRole:
         storage.close()
         if self._failure is not None:
             raise self._failure
-
-    def _storage(self) -> Storage | None:
-        """The prepared database; None where the role is stopped before ClickHouse answers."""
-        seconds = self._settings.clickhouse.unreachable_seconds_max
-        try:
-            return patiently(
-                lambda: open_storage(self._settings, "sink"), self._run.stopping, seconds
-            )
-        except Transient:
-            if self._run.stopping.is_set():
-                return None
-            raise
 
     def _lane(self, lane: Lane, storage: Storage, producer: EnvelopeProducer) -> None:
         try:
