@@ -23,8 +23,12 @@ ANEW_MS = 60_000
 """After so long with nothing but words of the past, heads have begun anew."""
 
 
+BEHIND_MAX = 4_096
+"""Words of the past that are kept. A teller gives a snapshot every 64 words, which begins anew."""
+
+
 class ForkFence:
-    """Leaves out what is behind."""
+    """Leaves out what is behind; remembers `BEHIND_MAX` words of it, at most."""
 
     def __init__(self) -> None:
         self._heard = -1
@@ -52,6 +56,9 @@ class ForkFence:
             log.warning("fork_update_behind", offset=word.offset, heard=heard, ours=self._heard)
         if is_snapshot(word):
             self._behind = [word]
+        elif len(self._behind) >= BEHIND_MAX:
+            # No teller of ours speaks so: the next snapshot tells all of it again.
+            self._behind = []
         elif self._behind:
             self._behind.append(word)
         if not self._behind or word.at_ms - self._behind_since_ms < ANEW_MS:

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from infra.kafka.producer import EnvelopeProducer
-from infra.roles.fork_fence import ANEW_MS, ForkFence
+from infra.roles.fork_fence import ANEW_MS, BEHIND_MAX, ForkFence
 from infra.roles.fork_tail import ForkTail, whole_of
 from infra.roles.topic_reader import Read
 from infra.settings_cluster import KafkaSettings
@@ -50,6 +50,18 @@ def test_a_word_that_is_behind_is_left_out() -> None:
     fence = ForkFence()
     told = [read(word(WHOLE, 7)), read(word(BACK, 9)), read(word(STALE, 8)), read(word(ON, 9))]
     assert [one for each in told for one in fence.take(each)] == [told[0], told[1], told[3]]
+
+
+def test_words_of_the_past_are_remembered_up_to_a_bound() -> None:
+    fence = ForkFence()
+    fence.take(read(word(WHOLE, 7)))
+    assert fence.take(read(word(WHOLE, 1))) == []
+    for _ in range(BEHIND_MAX):
+        assert fence.take(read(word(STALE, 1))) == []
+    # They are forgotten; only a snapshot can be gone on from.
+    assert fence.take(read(word(STALE, 1), at_ms=ANEW_MS)) == []
+    whole = read(word(WHOLE, 2), at_ms=ANEW_MS)
+    assert fence.take(whole) == [whole]
 
 
 @pytest.mark.parametrize("heard", [None, "", "seven"])
