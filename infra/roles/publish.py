@@ -233,6 +233,7 @@ class PublishRole:
         forks.start()
         try:
             while not self._run.stopping.is_set():
+                beat.step()
                 self._failure = self._failure or beat.failure
                 self._turn(producer, tail, claims, publisher, upkeep, requests)
         finally:
