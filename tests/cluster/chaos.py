@@ -6,6 +6,7 @@ must hold afterwards is always the same, and stands in `test_chaos.py`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -16,6 +17,7 @@ from infra.exit_codes import ExitCode
 from infra.kafka.broker import LocalBroker
 from tests.cluster.cluster_rig import Cluster
 from tests.cluster.messages import duplicate_raw, poison_every_topic
+from tests.e2e.running import until
 
 ROLES = ("ingest", "process-history", "process-head", "sink", "publish")
 
@@ -53,13 +55,30 @@ def restart_broker(cluster: Cluster, broker: LocalBroker, dice: Random) -> None:
 def trouble_clickhouse(cluster: Cluster, _broker: LocalBroker, dice: Random) -> None:
     """ClickHouse stands still for a while, then dies; its supervisor starts it again."""
     time.sleep(dice.uniform(1.0, 4.0))
-    os.kill(cluster.server.pid, signal.SIGSTOP)
+    stood = _signal_clickhouse(cluster, signal.SIGSTOP)
     time.sleep(dice.uniform(1.0, 6.0))
-    os.kill(cluster.server.pid, signal.SIGCONT)
+    # The same process: one that was started meanwhile does not stand still.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(stood, signal.SIGCONT)
     for _ in range(2):
         time.sleep(dice.uniform(0.5, 3.0))
-        os.kill(cluster.server.pid, signal.SIGKILL)
-        time.sleep(1.0)
+        killed = _signal_clickhouse(cluster, signal.SIGKILL)
+        until(lambda gone=killed: cluster.server.pid != gone, "ClickHouse is not started again")
+
+
+def _signal_clickhouse(cluster: Cluster, number: signal.Signals) -> int:
+    """Send the server a signal, however often it ends by itself meanwhile; its process."""
+    sent: list[int] = []
+
+    def send() -> bool:
+        pid = cluster.server.pid
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+            sent.append(pid)
+        return bool(sent)
+
+    until(send, "there is no ClickHouse")
+    return sent[0]
 
 
 def rebalance(cluster: Cluster, _broker: LocalBroker, dice: Random) -> None:
