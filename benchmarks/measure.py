@@ -40,7 +40,8 @@ class Usage:
     lived less than a sample's interval are missing."""
 
 
-def _tree(root: int) -> list[int]:
+def process_tree(root: int) -> list[int]:
+    """A process and its living descendants."""
     parents: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -67,7 +68,7 @@ def cpu_seconds_of(pid: int) -> float:
 def tree_cpu_seconds(root: int) -> float:
     """What a process and its living descendants have used, user and system seconds."""
     total = 0.0
-    for pid in _tree(root):
+    for pid in process_tree(root):
         with contextlib.suppress(OSError):
             total += cpu_seconds_of(pid)
     return total
@@ -119,7 +120,7 @@ class Sampler:
     def sample(self) -> None:
         """Look at every process of the tree once."""
         total = 0
-        for pid in _tree(self._pid):
+        for pid in process_tree(self._pid):
             try:
                 line = Path(f"/proc/{pid}/cmdline").read_bytes()
                 if line:  # not that of a process that has ended
