@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections import deque
 
+from infra.room import Room
 from schemas.segments import Envelope
 
 
@@ -29,8 +28,7 @@ class ByteQueue:
         self._bytes = {"head": 0, "history": 0}
         self._undone = 0
         self._closed = False
-        self._changed = threading.Condition()
-        self._waiters: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
+        self._room = Room()
 
     @property
     def bytes_waiting(self) -> int:
@@ -57,36 +55,27 @@ class ByteQueue:
         self._lanes[lane].append(envelope)
         self._bytes[lane] += size
         self._undone += 1
-        self._changed.notify_all()
+        self._room.filled()
         return True
 
     async def put(self, envelope: Envelope) -> None:
         """Put, waiting while the lane is full; raises QueueClosed."""
-        while True:
-            with self._changed:
-                if self._try_put(envelope):
-                    return
-                loop = asyncio.get_running_loop()
-                waiter: asyncio.Future[None] = loop.create_future()
-                self._waiters.append((loop, waiter))
-            await waiter
+        await self._room.until_async(lambda: self._try_put(envelope))
 
     def put_blocking(self, envelope: Envelope) -> None:
         """Put from a thread, waiting while the lane is full; raises QueueClosed."""
-        with self._changed:
-            while not self._try_put(envelope):
-                self._changed.wait()
+        self._room.until(lambda: self._try_put(envelope))
 
     def get(self, timeout_seconds: float | None = None) -> Envelope | None:
         """The next envelope, or None when the time is up; raises QueueClosed once drained."""
-        with self._changed:
+        with self._room:
             if not any(self._lanes.values()) and not self._closed:
-                self._changed.wait(timeout_seconds)
+                self._room.wait(timeout_seconds)
             for lane, envelopes in self._lanes.items():
                 if envelopes:
                     envelope = envelopes.popleft()
                     self._bytes[lane] -= len(envelope.value)
-                    self._wake()
+                    self._room.changed()
                     return envelope
             if self._closed:
                 raise QueueClosed(self.name)
@@ -94,24 +83,11 @@ class ByteQueue:
 
     def done(self, count: int = 1) -> None:
         """Say that `count` envelopes taken from here have left the next stage for good."""
-        with self._changed:
+        with self._room:
             self._undone -= count
-            self._changed.notify_all()
 
     def close(self) -> None:
         """Refuse further puts; what is inside can still be taken."""
-        with self._changed:
+        with self._room:
             self._closed = True
-            self._wake()
-
-    def _wake(self) -> None:
-        self._changed.notify_all()
-        while self._waiters:
-            loop, waiter = self._waiters.popleft()
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(_resolve, waiter)
-
-
-def _resolve(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
+            self._room.changed()

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from infra.kafka.clients import IN_FLIGHT_BYTES_MAX, producer_config
 from infra.kafka.contact import REFUSALS, Contact, refused, unreachable
+from infra.room import Room
 from infra.settings_cluster import KafkaSettings
 from schemas.errors import HeadraceError
 from schemas.errors_kafka import (
@@ -45,8 +45,8 @@ class EnvelopeProducer:
     stage cannot go on past a message that is not there.
 
     `put` and `deliver` are for asyncio; their callbacks run on the caller's loop. `put_blocking`
-    and `deliver_blocking` are for threads; their callbacks run on the producer's own thread and
-    must be short.
+    and `deliver_blocking` are for threads, and wait a bounded while; their callbacks run on the
+    producer's own thread and must be short.
 
     Parameters
     ----------
@@ -75,11 +75,10 @@ class EnvelopeProducer:
         }
         self._partitions = declared | dict(partitions or {})
         self._bytes_max = bytes_max
-        self._changed = threading.Condition()
+        self._room = Room()
         self._bytes = 0
         self._undelivered = 0
         self._failure: HeadraceError | None = None
-        self._waiters: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
         self._contact = Contact(kafka)
         config = producer_config(kafka, client_id) | {"error_cb": self._contact.on_error}
         self._producer: Any = Producer(config)
@@ -140,14 +139,14 @@ class EnvelopeProducer:
                 loop.call_soon_threadsafe(on_delivered, taken, where, offset)
 
         self._check_size(envelope)
-        await self._room(envelope)
+        await self._room.until_async(lambda: self._fits(envelope))
         self._produce(envelope, partition, called if on_delivered else None, None)
 
     async def deliver(self, envelope: Envelope, *, partition: int | None = None) -> tuple[int, int]:
         """Send and wait for the brokers: the partition and the offset. Raises as `put` does."""
         done: Future[tuple[int, int]] = Future()
         self._check_size(envelope)
-        await self._room(envelope)
+        await self._room.until_async(lambda: self._fits(envelope))
         self._produce(envelope, partition, None, done)
         return await asyncio.wrap_future(done)
 
@@ -171,6 +170,8 @@ class EnvelopeProducer:
         self._check_size(envelope)
         self._room_blocking(envelope)
         self._produce(envelope, partition, None, done)
+        if not wait([done], self._patience_seconds).done:
+            raise self._unacknowledged()
         return done.result()
 
     def flush(self, seconds: float) -> int:
@@ -182,12 +183,12 @@ class EnvelopeProducer:
             What ended a message, or the contact with the brokers.
         """
         until = time.monotonic() + seconds
-        with self._changed:
+        with self._room:
             while self._undelivered and self._failure is None:
                 left = until - time.monotonic()
                 if left <= 0:
                     break
-                self._changed.wait(left)
+                self._room.wait(left)
             if self._failure is not None:
                 raise self._failure
             return self._undelivered
@@ -220,20 +221,18 @@ class EnvelopeProducer:
         self._undelivered += 1
         return True
 
-    async def _room(self, envelope: Envelope) -> None:
-        while True:
-            with self._changed:
-                if self._fits(envelope):
-                    return
-                loop = asyncio.get_running_loop()
-                waiter: asyncio.Future[None] = loop.create_future()
-                self._waiters.append((loop, waiter))
-            await waiter
-
     def _room_blocking(self, envelope: Envelope) -> None:
-        with self._changed:
-            while not self._fits(envelope):
-                self._changed.wait()
+        if not self._room.until(lambda: self._fits(envelope), self._patience_seconds):
+            raise self._unacknowledged()
+
+    @property
+    def _patience_seconds(self) -> float:
+        """How long a thread waits: librdkafka gives up what is under way before that."""
+        return self._kafka.unreachable_seconds_max + CLOSE_SECONDS
+
+    def _unacknowledged(self) -> HeadraceError:
+        reason = self._contact.reason or "what is under way was not acknowledged"
+        return unreachable(self._kafka, self._patience_seconds, reason)
 
     def _produce(
         self,
@@ -271,18 +270,11 @@ class EnvelopeProducer:
             raise failure from error
 
     def _settled(self, envelope: Envelope, failure: HeadraceError | None) -> None:
-        with self._changed:
+        with self._room:
             self._bytes -= len(envelope.value)
             self._undelivered -= 1
             self._failure = self._failure or failure
-            self._wake()
-
-    def _wake(self) -> None:
-        self._changed.notify_all()
-        while self._waiters:
-            loop, waiter = self._waiters.popleft()
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(_resolve, waiter)
+            self._room.changed()
 
     def _poll(self) -> None:
         try:
@@ -298,10 +290,10 @@ class EnvelopeProducer:
 
     def _fail(self, error: HeadraceError) -> None:
         """End for good: nobody waits any longer for what is under way."""
-        with self._changed:
+        with self._room:
             first = self._failure is None
             self._failure = self._failure or error
-            self._wake()
+            self._room.changed()
         if first:
             self._producer.purge()
 
@@ -332,8 +324,3 @@ class EnvelopeProducer:
         return DeliveryFailed(
             topic=topic, key=envelope.key.decode(errors="replace"), reason=error.str()
         )
-
-
-def _resolve(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)

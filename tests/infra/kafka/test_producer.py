@@ -36,7 +36,7 @@ def envelope(number: int, value: bytes = b"v") -> Envelope:
 def read(kafka: KafkaSettings, topic: str, partition: int, count: int) -> list[Any]:
     reader: Any = Consumer(consumer_config(kafka, f"{kafka.topic_prefix}reader"))
     reader.assign([TopicPartition(f"{kafka.topic_prefix}{topic}", partition, 0)])
-    found = []
+    found: list[Any] = []
     while len(found) < count:
         message = reader.poll(20)
         assert message is not None, f"{len(found)} of {count} messages"
@@ -98,6 +98,27 @@ async def test_bytes_under_way_are_bounded(kafka: KafkaSettings) -> None:
         assert producer.flush(20) == 0
 
     assert most <= 1000
+
+
+def test_a_thread_does_not_wait_for_ever(
+    kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.kafka.producer.CLOSE_SECONDS", 1.0)
+    held, may_go_on = threading.Event(), threading.Event()
+
+    def hold(_one: Envelope, _partition: int, _offset: int) -> None:
+        held.set()
+        may_go_on.wait()
+
+    quick = kafka.model_copy(update={"unreachable_seconds_max": 5})
+    with EnvelopeProducer(quick, bytes_max=100) as producer:
+        producer.put_blocking(envelope(1, b"x" * 60), on_delivered=hold)
+        assert held.wait(60)
+        with pytest.raises(BrokerUnreachable):
+            producer.put_blocking(envelope(2, b"x" * 60))
+        with pytest.raises(BrokerUnreachable):
+            producer.deliver_blocking(envelope(3, b"x" * 10))
+        may_go_on.set()
 
 
 async def test_a_message_too_large_is_refused_alone(
