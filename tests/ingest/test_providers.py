@@ -28,6 +28,7 @@ from schemas.errors_ingest import (
 )
 from schemas.errors_verify import ReceiptsRootMismatch
 from tests.ingest.fake_node import FakeNode, fake_chain
+from tests.ingest.leap import Gate, leap
 
 FAST = IngestLimits(backoff_seconds_min=0.001, backoff_seconds_max=0.002, retry_attempts_max=4)
 ANY = Terms("something")
@@ -327,18 +328,21 @@ async def test_rates_are_learnt_from_a_real_429() -> None:
 
 
 async def test_batches_that_come_too_late_shrink_and_grow_again() -> None:
-    limits = replace(FAST, request_timeout_seconds=0.05, batch_calls_max=16)
+    limits = replace(FAST, batch_calls_max=16)
     async with FakeNode(fake_chain(3)) as node, ProviderPool([node.url], limits) as pool:
         endpoint = pool.endpoints[0]
         calls = [RpcCall("eth_chainId", ())] * 16
-        never = asyncio.Event()
-        node.gate = never
         for expected in (8, 4):
+            node.gate = never = Gate()
+            late = asyncio.create_task(endpoint.ask(calls))
+            async with asyncio.timeout(10):
+                await never.reached.wait()
+            leap(limits.request_timeout_seconds + 1)
             with pytest.raises(EndpointTimeout):
-                await endpoint.ask(calls)
+                await late
+            never.set()
             assert endpoint.can.batch_calls_timely == expected
         node.gate = None
-        never.set()
         for _ in range(20):
             assert len(await endpoint.ask(calls)) == 16
         assert endpoint.can.batch_calls_timely == 16
