@@ -24,6 +24,7 @@ from prometheus_client import (
     ProcessCollector,
 )
 
+from infra.allocation import settle_allocation
 from infra.exit_codes import ExitCode
 from infra.kafka.clients import warn_if_exposed
 from infra.roles.health import Health, serve_health
@@ -181,6 +182,7 @@ def run_role(
     """
     # SIGUSR1 shows where every thread is, also where none of them can run.
     faulthandler.register(signal.SIGUSR1, file=STDERR)
+    settle_allocation()
     run = RoleRun(role, settings)
     warn_if_exposed(settings.kafka)
     if signals:
