@@ -71,6 +71,9 @@ class Replay:
         Told of each part.
     beyond
         Whether what is not visible yet comes again, too: its messages may have been lost.
+    told
+        The highest block that was ever sent: none above it can have been lost. None where nobody
+        knows.
     """
 
     def __init__(
@@ -81,8 +84,9 @@ class Replay:
         display: Display,
         *,
         beyond: bool = False,
+        told: int | None = None,
     ) -> None:
-        self._beyond = beyond
+        self._beyond, self._told = beyond, told
         self._storage, self._again, self._claim, self._display = storage, again, claim, display
         self._mender = Mender(storage.connect(), storage.database, storage.facts, storage.tables)
 
@@ -138,7 +142,8 @@ class Replay:
         size = facts.segment_blocks
         starts = range(facts.segment_start(from_block), to_block + 1, size)
         head = -1 if row is None else row.head.number
-        return [at for at in starts if at + size - 1 > head]
+        last = to_block if self._told is None else self._told
+        return [at for at in starts if at + size - 1 > head and at <= last]
 
     def _nothing(self, row: CanonRow | None, from_block: int, to_block: int) -> HeadraceError:
         if row is None:

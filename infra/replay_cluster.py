@@ -19,12 +19,14 @@ from infra.kafka.admin import check_topics
 from infra.kafka.producer import EnvelopeProducer
 from infra.replay import Replay, Replayed, wait_for
 from infra.roles.chain_database import open_storage
+from infra.roles.ingest_topics import told_height
+from infra.roles.topic_reader import TopicReader
 from infra.settings import Settings
 from infra.storage import Storage
 from ingest.requests import request_envelope
 from schemas.codec import encode_publisher_claim
 from schemas.errors_replay import ReplayStalled
-from schemas.segments import REQUESTS, Envelope, PublisherClaim, SegmentWanted
+from schemas.segments import CHECKPOINTS, REQUESTS, Envelope, PublisherClaim, SegmentWanted
 from schemas.topics import CLAIMS
 from sinks.canon_table import newest_generation
 from sinks.fresh import Fresh
@@ -45,13 +47,15 @@ def replay_cluster(
     HeadraceError
         One of HR-64xx; whatever opening Kafka and ClickHouse raises.
     """
-    partitions = check_topics(settings.kafka, (REQUESTS, CLAIMS))
+    partitions = check_topics(settings.kafka, (REQUESTS, CLAIMS, CHECKPOINTS))
     storage = open_storage(settings, "replay")
     try:
         with EnvelopeProducer(settings.kafka, partitions, client_id="headrace-replay") as producer:
             requested = Requested(storage, producer)
             claim = partial(_claimed, storage, producer)
-            replay = Replay(storage, requested, claim, display, beyond=True)
+            with TopicReader(settings.kafka, CHECKPOINTS) as checkpoints:
+                told = told_height(checkpoints.read_to_end(), storage.chain_id)
+            replay = Replay(storage, requested, claim, display, beyond=True, told=told)
             return replay.run(from_block, to_block)
     finally:
         storage.close()

@@ -10,12 +10,12 @@ class ReorgBelowFinalized(Permanent):
 
     code = "HR-3001"
     what = (
-        "the node's head {head} is on a branch that leaves the stored chain below "
-        "the finalized block {finalized}"
+        "the node's head {head} is on another branch than what is stored: no block above "
+        "{to_block} is the same on both"
     )
     why = (
-        "the blocks that both share end at or below {to_block}; what is finalized is never "
-        "rewritten silently"
+        "the stored chain is final up to block {finalized}, and what is final is never rewritten "
+        "silently"
     )
     fix = (
         "check that the node serves the right chain; if its branch is the true one, "

@@ -27,9 +27,12 @@ class ReplayRangeEmpty(Permanent):
     what = "nothing of blocks {from_block} to {to_block} can be replayed"
     why = (
         "a replay takes whole segments of blocks that are visible and final: here {floor} to "
-        "{final}, on a grid of {segment_blocks}"
+        "{final}, on a grid of {segment_blocks}; above them, in a cluster, blocks that were sent"
     )
-    fix = "name a range within them; what is not final yet is repaired by the pipeline itself"
+    fix = (
+        "name a range within them; what is not final yet is repaired by the pipeline itself, and "
+        "what was never sent comes with `headrace ingest`"
+    )
 
 
 class ReplayOtherChain(Permanent):

@@ -38,6 +38,29 @@ def newest_checkpoints(
     return found
 
 
+def told_height(messages: Iterable[Read], chain_id: int) -> int | None:
+    """The highest block of a chain that ingesters have sent, by their checkpoints; None for none.
+
+    Parameters
+    ----------
+    messages
+        All of the topic ``checkpoints``.
+    chain_id
+        The chain.
+    """
+    heights: list[int] = []
+    for message in messages:
+        try:
+            found = decode_ingest_checkpoint(message.envelope.value)
+        except UnknownMessage:
+            continue
+        if found.chain_id == chain_id:
+            heights += [span.to_block for span in found.covered]
+            heights += [] if found.head is None else [found.head]
+            heights += [] if found.finalized is None else [found.finalized.number]
+    return max(heights, default=None)
+
+
 def told_as_final(forks: TopicReader, chain_id: int) -> BlockRef | None:
     """The newest block that the reorg agent calls final, by its own last word on the chain.
 

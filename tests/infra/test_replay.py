@@ -57,7 +57,14 @@ def filled(endpoint: Endpoint) -> tuple[Endpoint, SmallChain]:
     return endpoint, chain
 
 
-def replayed(filled: tuple[Endpoint, SmallChain], first: int, last: int, *, beyond: bool) -> Any:
+def replayed(
+    filled: tuple[Endpoint, SmallChain],
+    first: int,
+    last: int,
+    *,
+    beyond: bool,
+    told: int | None = None,
+) -> Any:
     """The starts that came again, and what was said of it."""
     endpoint, chain = filled
     out = Console(file=StringIO())
@@ -72,7 +79,7 @@ def replayed(filled: tuple[Endpoint, SmallChain], first: int, last: int, *, beyo
         loads = Loads(endpoint, chain)
         display = Display(Terminal(out, out))
         claim = next_generation
-        replay = Replay(storage, loads, lambda: claim(lambda: 1), display, beyond=beyond)
+        replay = Replay(storage, loads, lambda: claim(lambda: 1), display, beyond=beyond, told=told)
         done = replay.run(first, last)
     assert done.mended == []
     return loads.starts
@@ -97,6 +104,12 @@ def test_whole_segments_come_again(
 def test_a_range_of_nothing_is_refused(filled: tuple[Endpoint, SmallChain]) -> None:
     with pytest.raises(ReplayRangeEmpty):
         replayed(filled, 55, 60, beyond=False)
+
+
+def test_what_was_never_sent_is_not_waited_for(filled: tuple[Endpoint, SmallChain]) -> None:
+    assert replayed(filled, 48, 1_000, beyond=True, told=69) == [45, 50, 55, 60, 65]
+    with pytest.raises(ReplayRangeEmpty):
+        replayed(filled, 70, 1_000, beyond=True, told=69)
 
 
 def test_an_empty_database_is_refused(endpoint: Endpoint) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import cast
 
-from infra.roles.ingest_topics import newest_checkpoints, told_as_final
+from infra.roles.ingest_topics import newest_checkpoints, told_as_final, told_height
 from infra.roles.topic_reader import Read, TopicReader
 from ingest.checkpoint import checkpoint_key
 from schemas.codec import encode_fork_update, encode_ingest_checkpoint
-from schemas.segments import BlockRef, Envelope, ForkUpdate, IngestCheckpoint
+from schemas.segments import BlockRef, BlockSpan, Envelope, ForkUpdate, IngestCheckpoint
 
 FINAL, HEAD = BlockRef(7, b"\7" * 32), BlockRef(9, b"\11" * 32)
 UPDATE = ForkUpdate(
@@ -61,3 +61,17 @@ def test_a_checkpoint_that_cannot_be_read_keeps_no_ingester_from_starting() -> N
     ]
     assert newest_checkpoints(messages, 1, "v1") == [good]
     assert newest_checkpoints(messages[:3], 1, "v1") == []
+
+
+def test_the_highest_block_that_was_sent_is_told_by_every_checkpoint() -> None:
+    def height(*said: IngestCheckpoint) -> int | None:
+        values = [b"damaged", b"", *(encode_ingest_checkpoint(one) for one in said)]
+        return told_height([message(at, b"", value) for at, value in enumerate(values)], 1)
+
+    assert height() is None
+    assert height(IngestCheckpoint(1, "v1", (), None, None, 0, "idle", 0)) is None
+    assert height(IngestCheckpoint(2, "v1", (), FINAL, 99, 0, "other chain", 0)) is None
+    history = IngestCheckpoint(1, "v1", (BlockSpan(0, 4),), None, None, 0, "history", 0)
+    assert height(history) == 4
+    assert height(history, IngestCheckpoint(1, "v2", (), FINAL, None, 0, "final", 0)) == 7
+    assert height(IngestCheckpoint(1, "v2", (), FINAL, 9, 0, "head", 0), history) == 9
