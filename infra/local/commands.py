@@ -15,6 +15,7 @@ from pathlib import Path
 from infra.chain_of_endpoints import find_chain
 from infra.clickhouse.datadir import write_atomically
 from infra.exit_codes import ExitCode
+from infra.kafka.java import find_java
 from infra.local.child import answer_of
 from infra.local.cluster import LocalCluster
 from infra.local.directory import CLICKHOUSE, KAFKA, LocalDirectory, LocalState
@@ -65,8 +66,10 @@ def bring_up(terminal: Terminal, settings: Settings, path: Path, workers: int) -
 
     Raises
     ------
-    LocalInUse, NotALocalDirectory, LocalEnded, LocalNotReady
+    JavaMissing, LocalInUse, NotALocalDirectory, LocalEnded, LocalNotReady
     """
+    # Here, and not only in the cluster's own process: of that one only its last words are heard.
+    find_java()
     directory = LocalDirectory(path)
     directory.prepare()
     # By a file: a command line shows to everybody, and endpoints hold secrets.

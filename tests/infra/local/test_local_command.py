@@ -14,9 +14,10 @@ import pytest
 from infra import cli
 from infra.clickhouse.server import find_running
 from infra.devchain import serve_in_thread
-from infra.exit_codes import ExitCode
+from infra.exit_codes import ExitCode, exit_code_of
 from infra.kafka.broker import free_port
 from infra.local.directory import CLICKHOUSE, LocalDirectory
+from schemas.errors_kafka import JavaMissing
 from sinks.connection import Connection
 from tests.e2e.running import CHAIN, small_chain, tables, until
 from tests.kafka_rig import require_kafka
@@ -67,6 +68,27 @@ def test_what_keeps_a_cluster_from_starting_is_quoted(
     assert "HR-20" in told
     assert "secret-key" not in told
     assert not LocalDirectory(folder).held()
+
+
+def test_a_cluster_without_java_says_what_to_install(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+
+    assert run("up", "--dir", str(folder), "--rpc", "http://127.0.0.1:9") == exit_code_of(
+        JavaMissing(wanted=17, found="none")
+    )
+
+    told = capsys.readouterr().err
+    assert "error HR-6011" in told
+    assert "HR-6506" not in told
+    assert "apt install" in told
+    assert not folder.exists()
 
 
 def test_a_cluster_from_start_to_wipe(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
