@@ -10,6 +10,7 @@ from importlib import metadata
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from infra import commands
 from infra.exit_codes import MEANINGS, ExitCode, exit_code_of
@@ -30,6 +31,26 @@ at one block, in every table at once.
 """
 
 
+class _Command(TyperCommand):
+    """A command whose `--help` shows no type: it takes no value."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        return _untyped(super().get_help_option(ctx))
+
+
+class _Group(TyperGroup):
+    """The same of all commands together."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        return _untyped(super().get_help_option(ctx))
+
+
+def _untyped(option: Any) -> Any:
+    if option is not None:
+        option.metavar = ""
+    return option
+
+
 def command_names() -> list[str]:
     """The name of every command."""
     found = [module.name for module in pkgutil.iter_modules(commands.__path__)]
@@ -40,6 +61,7 @@ def build_app(names: Sequence[str] | None = None) -> typer.Typer:
     """The application with these commands of infra/commands; None takes every one."""
     app = typer.Typer(
         name="headrace",
+        cls=_Group,
         help=HELP,
         epilog="Exit codes: "
         + "; ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items())
@@ -53,7 +75,7 @@ def build_app(names: Sequence[str] | None = None) -> typer.Typer:
     for name in command_names() if names is None else names:
         module = importlib.import_module(f"infra.commands.{name}")
         epilog = "\n\n".join(["Examples:", *(f"$ {line}" for line in module.EXAMPLES)])
-        app.command(name, epilog=epilog)(getattr(module, name))
+        app.command(name, cls=_Command, epilog=epilog)(getattr(module, name))
     return app
 
 

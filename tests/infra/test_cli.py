@@ -44,6 +44,7 @@ def test_a_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]
     assert f"Usage: headrace {name}" in shown
     assert "Examples:" in shown
     assert f"$ headrace {name}" in shown
+    assert "<bool>" not in shown, "a flag takes no value"
 
 
 @pytest.mark.parametrize("name", cli.command_names())
@@ -273,6 +274,11 @@ def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_only_what_is_asked_for_is_loaded(words: list[str], needed: list[str] | None) -> None:
     assert cli._asked(words) == needed
+
+
+def test_help_of_all_commands_shows_no_types(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == ExitCode.ok
+    assert "<bool>" not in capsys.readouterr().out
 
 
 def test_no_arguments_show_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
