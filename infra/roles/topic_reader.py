@@ -257,8 +257,16 @@ class TopicReader:
         reason: KafkaError = error.args[0]
         if reason.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION):
             raise TopicsMissing(topics=self._wire)
-        self._contact.lose(reason.str())
+        self._contact.lose(self._told_of(reason))
         self._ask_of_contact()
+
+    def _told_of(self, reason: KafkaError) -> str:
+        """What the client says of it itself, such as a refused connection; it says so in polls."""
+        with self._client():
+            # Where something is assigned, a poll would take a message.
+            if not self._consumer.assignment():
+                self._consumer.poll(0)
+        return self._contact.reason or reason.str()
 
     def _ask_of_contact(self) -> None:
         def check() -> None:
