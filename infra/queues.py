@@ -6,6 +6,7 @@ from collections import deque
 
 from infra.room import Room
 from schemas.segments import Envelope
+from sinks.load_block import block_bytes
 
 
 class QueueClosed(Exception):
@@ -18,13 +19,14 @@ class ByteQueue:
     Threads take with `get`, which prefers the head lane, so that the head never waits behind a
     backfill. Asyncio code puts with `put`, threads with `put_blocking`; both wait while the lane
     is full. An envelope above the bound is let through when its lane is empty, so that a large
-    block passes rather than stalls. Envelopes count as undone from `put` until `done`.
+    block passes rather than stalls. Envelopes count as undone from `put` until `done`. What counts
+    is an envelope's message and the columns that it carries beside it.
     """
 
     def __init__(self, name: str, bytes_max: int) -> None:
         self.name = name
         self.bytes_max = bytes_max
-        self._lanes: dict[str, deque[Envelope]] = {"head": deque(), "history": deque()}
+        self._lanes: dict[str, deque[tuple[Envelope, int]]] = {"head": deque(), "history": deque()}
         self._bytes = {"head": 0, "history": 0}
         self._undone = 0
         self._closed = False
@@ -49,10 +51,10 @@ class ByteQueue:
         if self._closed:
             raise QueueClosed(self.name)
         lane = envelope.headers["lane"]
-        size = len(envelope.value)
+        size = envelope_bytes(envelope)
         if self._bytes[lane] and self._bytes[lane] + size > self.bytes_max:
             return False
-        self._lanes[lane].append(envelope)
+        self._lanes[lane].append((envelope, size))
         self._bytes[lane] += size
         self._undone += 1
         self._room.filled()
@@ -73,8 +75,8 @@ class ByteQueue:
                 self._room.wait(timeout_seconds)
             for lane, envelopes in self._lanes.items():
                 if envelopes:
-                    envelope = envelopes.popleft()
-                    self._bytes[lane] -= len(envelope.value)
+                    envelope, size = envelopes.popleft()
+                    self._bytes[lane] -= size
                     self._room.changed()
                     return envelope
             if self._closed:
@@ -91,3 +93,9 @@ class ByteQueue:
         with self._room:
             self._closed = True
             self._room.changed()
+
+
+def envelope_bytes(envelope: Envelope) -> int:
+    """Bytes that an envelope keeps in memory: its message, and the columns at hand beside it."""
+    carried = envelope.segment.tables if envelope.segment is not None else ()
+    return len(envelope.value) + sum(block_bytes(block) for block in carried)

@@ -7,11 +7,14 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from infra.queues import ByteQueue, QueueClosed
-from schemas.segments import Envelope
+from schemas.columns import Column, ColumnBlock
+from schemas.segments import Envelope, EventSegment, SegmentName
 
 SOON = 120.0
 
@@ -54,6 +57,22 @@ def test_envelopes_are_undone_until_they_are_said_to_be_done() -> None:
     assert queue.undone == 2
     queue.done(2)
     assert queue.undone == 0
+
+
+def test_columns_that_an_envelope_carries_count() -> None:
+    columns: dict[str, Column] = {"block_number": np.arange(10, dtype=np.uint64)}
+    name = SegmentName(1, "events", "history", 0, 9, b"\0" * 32, "0" * 16)
+    segment = EventSegment(name, 0, (ColumnBlock("erc20_transfers", 10, columns),))
+    queue = ByteQueue("q", 100)
+    queue.put_blocking(replace(envelope(b"12345678"), segment=segment))
+    assert queue.bytes_waiting == 8 + 80
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(queue.put_blocking, envelope(b"x" * 13))
+        time.sleep(0.05)
+        assert not waiting.done()
+        assert taken(queue) == b"12345678"
+        waiting.result(SOON)
+    assert queue.bytes_waiting == 13
 
 
 def test_a_thread_waits_while_its_lane_is_full() -> None:
