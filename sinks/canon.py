@@ -71,6 +71,7 @@ class Canon(Durable):
             final=shown.finalized if shown else None,
             rewinds=rewinds,
             missing_after_ms=self.settings.missing_after_ms,
+            gap_blocks_max=self.settings.gap_blocks_max,
         )
         self._want_floor = min(floor, self.floor)
         self._replaced = Replaced()
@@ -111,7 +112,7 @@ class Canon(Durable):
         self._dirty = True
         if self.fork.hashes is not old:
             gone = old  # A whole snapshot: what it does not hold has left.
-            self._compare(was_final, gone, now_ms)
+            self._compare(update.added[0].number, was_final, gone, now_ms)
         self._leave(update, gone, now_ms)
         self._replaced.aim(update.head.number)
         if update.finalized is not None and update.finalized.number > was_final:
@@ -219,17 +220,19 @@ class Canon(Durable):
         self._dirty |= done
         return done
 
-    def _compare(self, was_final: int, gone: Mapping[int, bytes], now_ms: int) -> None:
+    def _compare(self, first: int, was_final: int, gone: Mapping[int, bytes], now_ms: int) -> None:
         """Cut the tiles that a whole snapshot does not link to, or that lie above its head.
 
-        What lies between what was final and the block that the snapshot begins with is told by
-        nobody. Where a tile ends in that very block, the tiles below are its ancestors.
+        What lies between what was final and the block that the snapshot begins with, `first`, is
+        told by nobody, but where the view of before had that very block: then it says what lies
+        below, and the tiles follow it. Where a tile ends in that block, the tiles below are its
+        ancestors.
         """
-        base, head = self.fork.base, self.fork.head
-        assert base is not None
+        head = self.fork.head
         assert head is not None
         sure = max(was_final, *(tiling.history_top() for tiling in self.tilings.values()))
-        if base > sure + 1 and self._tile_hash(base) != self.fork.hashes[base]:
+        linked = gone.get(first) == self.fork.hashes[first]
+        if first > sure + 1 and not linked and self._tile_hash(first) != self.fork.hashes[first]:
             self._forsake(sure + 1, gone, now_ms, doubtful=True)
         else:
             self._forsake(max(sure, head.number) + 1, gone, now_ms)

@@ -11,9 +11,6 @@ from schemas.segments import BlockRef
 from sinks.connection import Connection
 from sinks.ddl import OPEN
 
-BLOCKS_MAX = 2_000
-"""Blocks that are followed at once."""
-
 
 def read_ancestors(
     connection: Connection, database: str, base: BlockRef, lowest: int
@@ -44,7 +41,7 @@ def read_ancestors(
     found = connection.execute(
         "SELECT DISTINCT block_number, block_hash, parent_hash "
         f"FROM {database}.blocks{OPEN} WHERE block_number BETWEEN %(low)s AND %(high)s",
-        {"low": max(lowest, base.number - BLOCKS_MAX), "high": base.number},
+        {"low": lowest, "high": base.number},
         as_bytes=True,
     )
     parents = {(number, block_hash): parent for number, block_hash, parent in found}

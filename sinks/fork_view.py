@@ -29,9 +29,13 @@ class ForkView:
     def apply(self, update: ForkUpdate) -> bool:
         """Follow one update.
 
-        An update that adds its own finalized block is a whole snapshot. Any other has to fit:
-        what it removes ends at our head, what it adds begins right after what is left. One that
-        does not fit is a duplicate, or follows one that was missed: nothing changes.
+        An update that adds its own finalized block is a whole snapshot. Where the view has that
+        very block, what it knows below it stays: each of its blocks is the parent of the next,
+        and a hash names all ancestors, so these are ancestors of the snapshot's, too.
+
+        Any other update has to fit: what it removes ends at our head, what it adds begins right
+        after what is left. One that does not fit is a duplicate, or follows one that was missed:
+        nothing changes.
 
         Returns
         -------
@@ -39,8 +43,11 @@ class ForkView:
             Whether it was applied.
         """
         if update.added and update.added[0] == update.finalized:
+            old, first = self.hashes, update.added[0]
             self.hashes = {ref.number: ref.hash for ref in update.added}
-            self.base = update.added[0].number
+            if self.base is None or old.get(first.number) != first.hash:
+                self.base = first.number
+            self.hashes.update((at, old[at]) for at in range(self.base, first.number))
         elif not self._fits(update):
             return False
         else:

@@ -9,7 +9,7 @@ from schemas.chains import load_chains
 from schemas.segments import BlockRef, ForkUpdate
 from sinks.canon import Canon
 from sinks.fold_plan import Fold, FoldSettings, plan_folds
-from tests.sinks.canon_world import STREAMS, VERSIONS, ledger, ref
+from tests.sinks.canon_ledger import STREAMS, VERSIONS, ledger, ref
 
 SIZE = 10
 FACTS = load_chains()["base"].resized(segment_blocks=SIZE, partition_blocks=100_000)
