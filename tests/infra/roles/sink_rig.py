@@ -143,6 +143,17 @@ def start_sink(settings: Settings, *, accept_lost: bool = False) -> Running:
     )
 
 
+@contextlib.contextmanager
+def prepared(kafka: KafkaSettings, server: EmbeddedServer) -> Iterator[Stored]:
+    """The chain's database, made, and removed at the end."""
+    stored = Stored(settings_of(kafka, server), server)
+    stored.migrate()
+    yield stored
+    with Connection(server.endpoint()) as admin:
+        for name in (CHAIN, f"{CHAIN}_safe", f"{CHAIN}_finalized"):
+            admin.execute(f"DROP DATABASE IF EXISTS {name} SYNC")
+
+
 class Stored:
     """What the sinks have stored, and what a publisher would show of it."""
 

@@ -29,6 +29,18 @@ RAW = ("raw.blocks.history", "raw.logs.history", "raw.blocks.head", "raw.logs.he
 WAIT_SECONDS_MAX = 240.0
 
 
+SLOWLY = {"roles__history_blocks_per_second_max": "40"}
+"""Settings of an ingester that is met in the midst of its history."""
+
+
+@contextmanager
+def served(blocks: int) -> Iterator[tuple[Chain, str]]:
+    """A chain of so many blocks, and where its node is."""
+    chain = small_chain(blocks)
+    with serve_in_thread(chain) as server:
+        yield chain, server.http_urls[0]
+
+
 @contextmanager
 def ingester(
     kafka: KafkaSettings, folder: Path, url: str, *flags: str, **settings: str
@@ -93,11 +105,8 @@ def assert_all_there(kafka: KafkaSettings, chain: Chain) -> None:
 def test_a_killed_ingester_goes_on_elsewhere_and_skips_nothing(
     kafka: KafkaSettings, tmp_path: Path
 ) -> None:
-    chain = small_chain(400)
-    with serve_in_thread(chain) as server:
-        url = server.http_urls[0]
-        rate = "40"
-        with ingester(kafka, tmp_path, url, roles__history_blocks_per_second_max=rate) as process:
+    with served(400) as (chain, url):
+        with ingester(kafka, tmp_path, url, **SLOWLY) as process:
             until(lambda: covered_to(kafka) >= 0, "the first checkpoint")
             process.send_signal(signal.SIGKILL)
             process.wait()
@@ -115,23 +124,17 @@ def test_a_killed_ingester_goes_on_elsewhere_and_skips_nothing(
 
 
 def test_sigterm_drains_and_leaves_a_checkpoint(kafka: KafkaSettings, tmp_path: Path) -> None:
-    chain = small_chain(200)
-    with serve_in_thread(chain) as server:
-        url = server.http_urls[0]
-        rate = "40"
-        with ingester(kafka, tmp_path, url, roles__history_blocks_per_second_max=rate) as process:
-            until(lambda: read_topic(kafka, "raw.logs.history"), "the first segment")
-            process.send_signal(signal.SIGTERM)
-            ended(process)
+    with served(200) as (_chain, url), ingester(kafka, tmp_path, url, **SLOWLY) as process:
+        until(lambda: read_topic(kafka, "raw.logs.history"), "the first segment")
+        process.send_signal(signal.SIGTERM)
+        ended(process)
     names = {int(one.headers["to"]) for one in read_topic(kafka, "raw.logs.history")}
     blocks = {int(one.headers["to"]) for one in read_topic(kafka, "raw.blocks.history")}
     assert covered_to(kafka) == max(names & blocks)
 
 
 def test_two_ingesters_and_a_reorg_while_none_runs(kafka: KafkaSettings, tmp_path: Path) -> None:
-    chain = small_chain(120)
-    with serve_in_thread(chain) as server:
-        url = server.http_urls[0]
+    with served(120) as (chain, url):
         for depth in (4, 0):
             target = str(chain.head.header.number)
             with (
@@ -168,9 +171,7 @@ def test_a_request_is_answered_while_the_head_is_followed(
 def test_an_ingester_with_nothing_else_to_do_serves_what_was_asked_for_before(
     kafka: KafkaSettings, tmp_path: Path
 ) -> None:
-    chain = small_chain(60)
-    with serve_in_thread(chain) as server:
-        url = server.http_urls[0]
+    with served(60) as (_chain, url):
         with ingester(kafka, tmp_path, url, "--to", "39") as process:
             ended(process)
         with EnvelopeProducer(kafka) as producer:

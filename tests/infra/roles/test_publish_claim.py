@@ -11,21 +11,15 @@ from infra.roles.publish import PublishRole
 from infra.settings_cluster import KafkaSettings
 from schemas.codec import decode_publisher_claim
 from schemas.topics import CLAIMS
-from sinks.connection import Connection
 from sinks.publisher import Publisher
-from tests.e2e.running import CHAIN
 from tests.infra.roles.kafka_reader import read_topic
-from tests.infra.roles.sink_rig import Stored, settings_of, start, until
+from tests.infra.roles.sink_rig import Stored, prepared, start, until
 
 
 @pytest.fixture
 def stored(kafka: KafkaSettings, clickhouse_server: EmbeddedServer) -> Iterator[Stored]:
-    stored = Stored(settings_of(kafka, clickhouse_server), clickhouse_server)
-    stored.migrate()
-    yield stored
-    with Connection(clickhouse_server.endpoint()) as admin:
-        for name in (CHAIN, f"{CHAIN}_safe", f"{CHAIN}_finalized"):
-            admin.execute(f"DROP DATABASE IF EXISTS {name} SYNC")
+    with prepared(kafka, clickhouse_server) as stored:
+        yield stored
 
 
 def said(kafka: KafkaSettings) -> list[str]:

@@ -76,6 +76,18 @@ def started(kind: str, drain_seconds: float = 30) -> subprocess.Popen[str]:
     return child
 
 
+def exit_code_after(
+    child: subprocess.Popen[str], first: signal.Signals, shows: str, then: signal.Signals
+) -> int:
+    """The exit code after a signal, what it makes the role show, and one more signal."""
+    child.send_signal(first)
+    assert child.stderr is not None
+    assert any(shows in line for line in iter(child.stderr.readline, ""))
+    child.send_signal(then)
+    child.communicate(timeout=240)
+    return child.returncode
+
+
 def fetch(port: int, path: str) -> tuple[int, str]:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
@@ -101,27 +113,13 @@ def test_a_signal_drains(kind: str, number: signal.Signals, code: ExitCode) -> N
 
 
 def test_a_signal_shows_where_every_thread_is() -> None:
-    child = started("patient")
-    child.send_signal(signal.SIGUSR1)
-    assert child.stderr is not None
-    assert any("in patient" in line for line in iter(child.stderr.readline, ""))
-    child.send_signal(signal.SIGTERM)
-
-    child.communicate(timeout=240)
-
-    assert child.returncode == ExitCode.ok
+    code = exit_code_after(started("patient"), signal.SIGUSR1, "in patient", signal.SIGTERM)
+    assert code == ExitCode.ok
 
 
 def test_a_second_signal_ends_at_once() -> None:
-    child = started("stuck")
-    child.send_signal(signal.SIGTERM)
-    assert child.stderr is not None
-    assert any("role_drains" in line for line in iter(child.stderr.readline, ""))
-    child.send_signal(signal.SIGTERM)
-
-    child.communicate(timeout=240)
-
-    assert child.returncode == ExitCode.interrupted
+    code = exit_code_after(started("stuck"), signal.SIGTERM, "role_drains", signal.SIGTERM)
+    assert code == ExitCode.interrupted
 
 
 def test_a_drain_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,6 @@ from schemas.errors_roles import ForeignMessage, OffsetsLost
 from schemas.segments import Envelope
 from schemas.topics import topic_name
 from sinks import writer
-from sinks.connection import Connection
 from sinks.consumer import LaneConsumer
 from sinks.dead_letters import Letters, dead_letter
 from sinks.segment_loader import SegmentLoader
@@ -31,6 +30,7 @@ from tests.infra.roles.sink_rig import (
     config_file,
     made_chain,
     messages_of,
+    prepared,
     send,
     settings_of,
     start_sink,
@@ -62,12 +62,8 @@ async def messages(kafka: KafkaSettings, server: EmbeddedServer, chain: Chain) -
 
 @pytest.fixture
 def stored(kafka: KafkaSettings, server: EmbeddedServer) -> Iterator[Stored]:
-    stored = Stored(settings_of(kafka, server), server)
-    stored.migrate()
-    yield stored
-    with Connection(server.endpoint()) as admin:
-        for name in (CHAIN, f"{CHAIN}_safe", f"{CHAIN}_finalized"):
-            admin.execute(f"DROP DATABASE IF EXISTS {name} SYNC")
+    with prepared(kafka, server) as stored:
+        yield stored
 
 
 def load(stored: Stored, **given: Any) -> None:
