@@ -131,10 +131,11 @@ class Canon(Durable):
         """A canonical block, and how far down its ancestors are to be named to `settle`.
 
         None but where shown blocks left the chain, or may have left it, while nobody told what
-        joined, and the first of these heights is durable again.
+        joined, and the first of these heights is durable again. The fork view tells it only
+        where the tile ends in a block of its own: history may be ahead of a late word.
         """
         kept = self._replaced.kept
-        if kept is None or self._named_block(kept + 1) is not None:
+        if kept is None or self._tiled_hash(kept + 1) is not None:
             return None
         for tiling in self.tilings.values():
             tile = tiling.tile_holding(kept + 1)
@@ -144,15 +145,14 @@ class Canon(Durable):
 
     def settle(self, block: BlockRef, below: Sequence[BlockRef]) -> None:
         """Learn the ancestors of a block that was in `doubt`: which of what is shown left."""
-        self._named.update((ref.number, ref.hash) for ref in (*below, block))
-        self._join(self._named)
-        self._join(self.fork.hashes)
+        self._named = {ref.number: ref.hash for ref in (*below, block)}
+        self._join()
         self._dirty = True
 
     def close_fork_gap(self, below: Sequence[BlockRef]) -> None:
         """Take blocks below the fork view's first one for its ancestors, which are final."""
         super().close_fork_gap(below)
-        self._join(self.fork.hashes)
+        self._join()
 
     def step(self, now_ms: int) -> Change | None:
         """The canon row to write now, if what counts has changed."""
@@ -161,6 +161,8 @@ class Canon(Durable):
         if head is None or not replaced.may_show(head.number, now_ms, self.settings.stale_fork_ms):
             return None
         if old is not None and replaced.kept is None and head.number < old.head.number:
+            return None
+        if replaced.kept is not None and head.number > replaced.kept and self.doubt() is not None:
             return None
         self._dirty = False
         row = self._row(head)
@@ -251,7 +253,7 @@ class Canon(Durable):
                 break
         if wrong:
             self._forsake(min(wrong), gone, now_ms)
-        self._join(self.fork.hashes)
+        self._join()
 
     def _forsake(
         self, lowest: int, gone: Mapping[int, bytes], now_ms: int, *, doubtful: bool = False
@@ -270,11 +272,11 @@ class Canon(Durable):
         for tiling in self.tilings.values():
             tiling.cut(lowest - 1)
 
-    def _join(self, hashes: Mapping[int, bytes]) -> None:
+    def _join(self) -> None:
         """Give back the shown blocks that are canonical."""
         if self.shown is not None and self._replaced.kept is not None:
             assert self.fork.head is not None
-            self._replaced.join(hashes, self.shown.head.number, self.fork.head.number)
+            self._replaced.join(self._tiled_hash, self.shown.head.number, self.fork.head.number)
 
     def _row(self, head: BlockRef) -> CanonRow:
         final = self._final_at(head)
@@ -321,9 +323,9 @@ class Canon(Durable):
             return None
         added: list[BlockRef] = []
         for number in range(kept + 1, row.head.number + 1):
-            joined = self._named_block(number)
+            joined = self._tiled_hash(number)
             if joined is None:
                 break
-            added.append(joined)
+            added.append(BlockRef(number, joined))
         ancestor = self._block(kept)
         return Reorg(ancestor, old.head, row.head, self._replaced.removed(), tuple(added))

@@ -298,6 +298,23 @@ class Durable:
         block_hash = self.fork.hash_at(number) or self._named.get(number)
         return BlockRef(number, block_hash) if block_hash is not None else None
 
+    def _tiled_hash(self, number: int) -> bytes | None:
+        """The hash of a block on the chain of the tiles, where that is known.
+
+        A tile names its last block only. Whoever names that one names its ancestors: the fork
+        view, or the rows that are stored. Where nothing is tiled the fork view is all there is.
+        """
+        tiled = False
+        for tiling in self.tilings.values():
+            tile = tiling.tile_holding(number)
+            if tile is None:
+                continue
+            tiled = True
+            for hashes in (self.fork.hashes, self._named):
+                if hashes.get(tile.to_block) == tile.last_hash and number in hashes:
+                    return hashes[number]
+        return None if tiled else self.fork.hash_at(number)
+
     def _head(self) -> BlockRef | None:
         number = self.head_number
         if number < self.floor:

@@ -8,6 +8,7 @@ hashes follow from the window's first block, parent by parent, over the rows tha
 from __future__ import annotations
 
 from schemas.segments import BlockRef
+from sinks.canon import Canon
 from sinks.connection import Connection
 from sinks.ddl import OPEN
 
@@ -50,3 +51,17 @@ def read_ancestors(
         at = BlockRef(at.number - 1, parent)
         below.append(at)
     return below[::-1]
+
+
+def settle_doubts(connection: Connection, database: str, canon: Canon) -> None:
+    """Name the ancestors that a canon asks for, as long as what is stored has an answer.
+
+    Raises
+    ------
+    HeadraceError
+        One of HR-40xx.
+    """
+    asked = None
+    while (doubt := canon.doubt()) is not None and doubt != asked:
+        canon.settle(doubt[0], read_ancestors(connection, database, *doubt))
+        asked = doubt

@@ -33,7 +33,7 @@ from sinks.canon_table import (
 )
 from sinks.connection import Connection
 from sinks.fence import fence_off, take_up
-from sinks.fork_gap import read_ancestors
+from sinks.fork_gap import read_ancestors, settle_doubts
 from sinks.ledger import LedgerRow, read_ledger, recent_loads
 
 SEEN_MAX = 100_000
@@ -357,9 +357,7 @@ class Publisher:
             return wait
         if self._unwritten is not None:
             self._append(self._unwritten, again=True)
-        doubt = canon.doubt()
-        if doubt is not None:
-            canon.settle(doubt[0], read_ancestors(self._connection, self.database, *doubt))
+        settle_doubts(self._connection, self.database, canon)
         change = canon.step(self._now_ms())
         if change is not None:
             self._append(change)

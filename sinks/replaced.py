@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from schemas.segments import BlockRef
 
@@ -46,11 +46,11 @@ class Replaced:
         self.kept, self.doubtful = kept, doubtful
         self._goals.clear()
 
-    def join(self, hashes: Mapping[int, bytes], shown_head: int, fork_head: int) -> None:
+    def join(self, hash_at: Callable[[int], bytes | None], shown_head: int, fork_head: int) -> None:
         """Give back the blocks that are canonical again; what lies above the fork's head is not."""
         while self.kept is not None and self.kept < shown_head:
             number = self.kept + 1
-            known = hashes.get(number)
+            known = hash_at(number)
             if number not in self.lost or known != self.lost[number]:
                 self.doubtful = self.doubtful and known is None and number <= fork_head
                 return

@@ -65,6 +65,26 @@ def test_a_snapshot_above_blocks_that_the_view_knows_leaves_nothing_in_doubt() -
     assert (change.row.head, change.reorg) == (ref(13), None)
 
 
+def test_history_ahead_of_a_late_word_says_what_left_and_what_joined() -> None:
+    """Block 5 left and came back; the word that it left is late, and history is there already."""
+    canon = Canon(FACTS, VERSIONS, 0, 1)
+    assert canon.apply_fork(snapshot(4, 7), 0)
+    everywhere(canon, 1, 0, 4)
+    for number in range(5, 8):
+        everywhere(canon, 10 * number, number, number)
+    assert canon.step(0) is not None
+    everywhere(canon, 200, 5, 9)
+    removed, other = tuple(map(ref, (7, 6, 5))), (ref(5, "b"), ref(6, "b"))
+    assert canon.apply_fork(ForkUpdate(1, other[-1], None, ref(4), removed, other, 0), 0)
+    assert canon.step(5_000) is None, "the rows below the segment's last block say what left"
+    asked = canon.doubt()
+    assert asked == (ref(9), 4)
+    canon.settle(ref(9), [ref(number) for number in range(4, 9)])
+    change = canon.step(5_000)
+    assert change is not None
+    assert (change.row.head, change.reorg) == (ref(9), None)
+
+
 def test_the_ancestors_of_a_segments_last_block_are_read_however_long_it_is(
     endpoint: Endpoint,
 ) -> None:
