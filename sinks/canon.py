@@ -206,13 +206,16 @@ class Canon(Durable):
 
     def seal(self, partition: int) -> None:
         """A partition's `T_sealed` holds what its tiles hold: drop these from the loads."""
-        end = self._block((partition + 1) * self.facts.partition_blocks - 1)
+        number = (partition + 1) * self.facts.partition_blocks - 1
+        # Not the fork view's word, which may still speak of a branch that has left.
+        block_hash = self._tile_hash(number)
         for tiling in self.tilings.values():
             tiling.seal(partition)
         self._chosen.pop(partition, None)
         self.sealed.add(partition)
-        if end is not None and (self._sealed_end is None or end.number > self._sealed_end.number):
-            self._sealed_end = end
+        known = self._sealed_end is not None and self._sealed_end.number >= number
+        if block_hash is not None and not known:
+            self._sealed_end = BlockRef(number, block_hash)
         self._dirty = True
 
     def fold(self, rows: Sequence[LedgerRow]) -> bool:
@@ -327,5 +330,6 @@ class Canon(Durable):
             if joined is None:
                 break
             added.append(BlockRef(number, joined))
-        ancestor = self._block(kept)
+        shared = self._tile_hash(kept) or self._tiled_hash(kept)
+        ancestor = BlockRef(kept, shared) if shared is not None else None
         return Reorg(ancestor, old.head, row.head, self._replaced.removed(), tuple(added))

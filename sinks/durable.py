@@ -219,7 +219,7 @@ class Durable:
             if (
                 tile is not None
                 and tile.history
-                and tile.to_block > piece.to_block
+                and tile.to_block >= piece.to_block
                 and self.fork.hash_at(tile.to_block) != tile.last_hash
             ):
                 return False

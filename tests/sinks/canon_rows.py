@@ -49,6 +49,10 @@ def assert_removed(before: Sequence[Block], after: Sequence[Block], reorg: Reorg
     """
     assert (before[-1] in after) == (reorg is None)
     if reorg is not None:
+        ancestor = reorg.ancestor
+        if ancestor is not None:
+            assert (ancestor.number, ancestor.hash) in before
+            assert (ancestor.number, ancestor.hash) in after
         assert [(ref.number, ref.hash) for ref in reorg.removed] == [
             block for block in before[::-1] if block not in after
         ]
