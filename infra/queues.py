@@ -64,6 +64,11 @@ class ByteQueue:
         """Put, waiting while the lane is full; raises QueueClosed."""
         await self._room.until_async(lambda: self._try_put(envelope))
 
+    def put_at_once(self, envelope: Envelope) -> bool:
+        """Put if there is room; False where the lane is full. Raises QueueClosed."""
+        with self._room:
+            return self._try_put(envelope)
+
     def put_blocking(self, envelope: Envelope) -> None:
         """Put from a thread, waiting while the lane is full; raises QueueClosed."""
         self._room.until(lambda: self._try_put(envelope))

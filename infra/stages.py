@@ -143,8 +143,9 @@ def decode_apply(
     tables: Mapping[str, Table] = {table.name: table for table in layouts.tables}
 
     def put(envelope: Envelope) -> None:
-        with turns.leave():
-            target.put_blocking(envelope)
+        if not target.put_at_once(envelope):
+            with turns.leave():
+                target.put_blocking(envelope)
 
     def apply(envelope: Envelope) -> None:
         segment = decode_log_segment(envelope.value)

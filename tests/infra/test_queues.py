@@ -75,6 +75,17 @@ def test_columns_that_an_envelope_carries_count() -> None:
     assert queue.bytes_waiting == 13
 
 
+def test_what_finds_no_room_is_not_put() -> None:
+    queue = ByteQueue("q", 2)
+    assert queue.put_at_once(envelope(b"12"))
+    assert not queue.put_at_once(envelope(b"3"))
+    assert (taken(queue), queue.undone, queue.get(0.0)) == (b"12", 1, None)
+    assert queue.put_at_once(envelope(b"3"))
+    queue.close()
+    with pytest.raises(QueueClosed):
+        queue.put_at_once(envelope(b"4"))
+
+
 def test_a_thread_waits_while_its_lane_is_full() -> None:
     queue = ByteQueue("q", 10)
     queue.put_blocking(envelope(b"12345678"))

@@ -32,7 +32,7 @@ from sinks.checksum import block_checksums
 from sinks.load_block import load_block
 from sinks.native import block_parts
 from sinks.writer import table_blocks
-from tests.infra.stage_inputs import SEGMENT_BLOCKS, SOON, envelope_of, queue
+from tests.infra.stage_inputs import SEGMENT_BLOCKS, SOON, envelope_of, queue, until
 from tests.processors.log_rows import from_rpc, log_segment, read_logs
 from tests.sinks.segments_of import logs_of
 
@@ -135,6 +135,23 @@ def test_the_decode_stage_gives_events_and_aggregates_of_the_same_blocks() -> No
     assert made.name == aggregate_events(decode_logs(segment, LAYOUTS)).name
     # Done only after both wait in the next queue: a drain never misses them.
     assert (source.undone, target.undone) == (0, 2)
+
+
+def test_the_decode_stage_lets_others_compute_while_there_is_no_room() -> None:
+    source, target, turns = queue(), ByteQueue("full", 1), Turns()
+    target.put_blocking(Envelope("events.history", b"", b"1", {"lane": "history"}))
+    source.put_blocking(envelope_of(logs_of(10, 19, rows=30)))
+    apply = decode_apply(LAYOUTS, SEGMENT_BLOCKS, source, target, Counts(), turns)
+    stage = Stage("decode", source, apply, Failures(), turns=turns)
+    stage.start()
+    until(lambda: source.bytes_waiting == 0)
+    for _ in range(3):
+        with turns.take():
+            assert target.undone < 3
+        assert target.get(SOON) is not None
+        target.done()
+    source.close()
+    assert stage.join(SOON)
 
 
 def native(table: Table, block: ColumnBlock) -> tuple[bytes, int]:
