@@ -15,7 +15,7 @@ class CanonSettings:
     """How long a replaced chain stays visible while the new fork is not durable."""
     missing_after_ms: int = 60_000
     """How long the next block may wait for one stream while others have it."""
-    gap_blocks_max: int = 2_000
+    fork_gap_blocks_max: int = 2_000
     """Blocks below the fork view that are followed at once, by their parents."""
 
 

@@ -47,7 +47,7 @@ class Durable:
         All rewinds.
     missing_after_ms
         How long the next block may wait for one stream while others have it.
-    gap_blocks_max
+    fork_gap_blocks_max
         Blocks below the fork view that are followed at once.
     """
 
@@ -61,14 +61,15 @@ class Durable:
         final: BlockRef | None = None,
         rewinds: Iterable[Rewound] = (),
         missing_after_ms: int,
-        gap_blocks_max: int,
+        fork_gap_blocks_max: int,
     ) -> None:
         self.facts, self.streams, self.floor = facts, dict(streams), floor
         self.fork = ForkView()
         self.sealed = set(sealed)
         self.tilings = {name: Tiling(facts, floor) for name in streams}
         self._rewinds = tuple(rewinds)
-        self._missing_after_ms, self._gap_blocks_max = missing_after_ms, gap_blocks_max
+        self._missing_after_ms = missing_after_ms
+        self._fork_gap_blocks_max = fork_gap_blocks_max
         self._want_floor = floor
         self._final = final
         self._sealed_end: BlockRef | None = None
@@ -115,7 +116,7 @@ class Durable:
             waiting = tiling.candidates(number) if tiling.top < number else ()
             if tiling.top < number and not any(not piece.history for piece in waiting):
                 return None
-        return BlockRef(base, self.fork.hashes[base]), max(number, base - self._gap_blocks_max)
+        return BlockRef(base, self.fork.hashes[base]), max(number, base - self._fork_gap_blocks_max)
 
     def close_fork_gap(self, below: Sequence[BlockRef]) -> None:
         """Take blocks below the fork view's first one for its ancestors, which are final."""

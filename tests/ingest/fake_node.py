@@ -186,7 +186,7 @@ class FakeNode:
     async def asked(self, method: str, times: int) -> None:
         """Wait until a method has been called so many times more."""
         until = self.calls[method] + times
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while self.calls[method] < until:
                 self._answered.clear()
                 await self._answered.wait()

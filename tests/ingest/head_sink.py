@@ -43,7 +43,7 @@ class HeadSink:
 
     async def until(self, condition: Callable[[HeadSink], bool]) -> None:
         """Wait until a condition holds."""
-        async with asyncio.timeout(10), self._changed:
+        async with asyncio.timeout(60), self._changed:
             await self._changed.wait_for(lambda: condition(self))
 
     def holds(self, blocks: Sequence[FakeBlock]) -> bool:

@@ -60,7 +60,7 @@ async def test_headers_come_as_they_were_sent() -> None:
         heads = subscribe_heads(session, parse_endpoint(node.url), IngestLimits())
         async with contextlib.aclosing(heads):
             assert await anext(heads) is None
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await node.subscribed.wait()
             await node.announce(chain[2])
             header = await anext(heads)
@@ -76,7 +76,7 @@ async def test_a_subscription_outlives_the_timeout_of_a_request() -> None:
         heads = subscribe_heads(session, parse_endpoint(node.url), limits)
         async with contextlib.aclosing(heads):
             await anext(heads)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await node.subscribed.wait()
             waiting = asyncio.ensure_future(anext(heads))
             leap(limits.request_timeout_seconds + 1)

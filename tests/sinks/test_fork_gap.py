@@ -35,7 +35,7 @@ def look(canon: Canon) -> bool:
 
 def test_a_gap_of_many_looks_closes_while_snapshot_follows_on_snapshot() -> None:
     facts = replace(FACTS, partition_blocks=1_000)
-    canon = Canon(facts, VERSIONS, 0, 1, settings=CanonSettings(gap_blocks_max=5))
+    canon = Canon(facts, VERSIONS, 0, 1, settings=CanonSettings(fork_gap_blocks_max=5))
     everywhere(canon, 1, 0, 4)
     for number in range(5, 100):
         everywhere(canon, 10 * number, number, number)
