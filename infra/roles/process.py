@@ -26,6 +26,7 @@ from infra.kafka.admin import check_topics, connect
 from infra.kafka.clients import METADATA_SECONDS_MAX, wire_bytes_max
 from infra.kafka.faust_broker import faust_brokers, faust_credentials
 from infra.kafka.producer import EnvelopeProducer
+from infra.roles.membership import Membership
 from infra.roles.process_logs import QuietHandler, quiet_logs
 from infra.roles.process_offsets import group_offsets
 from infra.roles.role_run import RoleRun, run_role
@@ -166,6 +167,7 @@ class Worker:
     def __init__(self, run: RoleRun, settings: Settings, plan: Plan) -> None:
         self._run, self._settings, self._plan = run, settings, plan
         self._kafka = settings.kafka
+        self._joined = asyncio.Event()
 
     async def serve(self) -> None:
         """Work until the role is to stop.
@@ -211,13 +213,16 @@ class Worker:
         """Start the app, wait for whatever ends it, stop it; raise what it failed of."""
         starting = asyncio.create_task(self._start(app))
         watching = asyncio.create_task(self._watch(producer, said))
+        belonging = asyncio.create_task(self._belong(app))
         # Faust offers no other way to be told of a crash.
         crashed = asyncio.create_task(app._crashed.wait())
         stopping = asyncio.create_task(stop.wait())
         failure: BaseException | None = None
         try:
-            await asyncio.wait({watching, crashed, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            failure = watching.exception() if watching.done() else app.crash_reason
+            ends = {watching, belonging, crashed, stopping}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            failed = [task.exception() for task in (watching, belonging) if task.done()]
+            failure = failed[0] if failed else app.crash_reason
             async with asyncio.timeout(None if failure is None else CRASH_SECONDS_MAX):
                 await app.stop()
         except TimeoutError:
@@ -226,7 +231,7 @@ class Worker:
             # Faust commits while it stops, also for a group that has moved on without us.
             failure = failure or error
         finally:
-            tasks = (starting, watching, crashed, stopping)
+            tasks = (starting, watching, belonging, crashed, stopping)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -240,6 +245,7 @@ class Worker:
             await app.crash(error)
             return
         self._run.health.ready("group")
+        self._joined.set()
         log.info("worker_ready", group=self._plan.app_id)
 
     async def _watch(self, producer: EnvelopeProducer, said: QuietHandler) -> None:
@@ -251,6 +257,18 @@ class Worker:
             if said.passed_over.is_set():
                 raise WorkerFailed(detail="Faust was given no partition of a topic that is there")
             await asyncio.sleep(WATCH_SECONDS)
+
+    async def _belong(self, app: App) -> None:
+        """Raise once the brokers have long held the worker for no member of its group."""
+        await self._joined.wait()
+        # Faust reads in a thread of its own, and offers no way to ask it.
+        member: Any = app.consumer
+        group = Membership(
+            self._kafka, self._plan.app_id, lambda: member._thread._consumer._coordinator.member_id
+        )
+        while True:
+            await asyncio.sleep(group.every_seconds)
+            await asyncio.to_thread(group.check)
 
     def _coded(self, failure: BaseException) -> BaseException:
         # Faust and aiokafka assert that they are in a group where they no longer are.

@@ -198,8 +198,16 @@ class Cluster:
         while self.visible_head() < number:
             if time.monotonic() > end:
                 shown = self.visible_head()
+                self._show_threads()
                 raise AssertionError(f"block {number} is not visible, {shown} is\n{self.said()}")
             time.sleep(0.1)
+
+    def _show_threads(self) -> None:
+        """Let every worker write down where its threads are: one of them may stand still."""
+        for worker in self.workers.values():
+            if worker.process.poll() is None:
+                worker.process.send_signal(signal.SIGUSR1)
+        time.sleep(1.0)
 
     def said(self) -> str:
         """The end of every worker's log."""

@@ -54,6 +54,25 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+SILENT = """
+import asyncio
+import sys
+from pathlib import Path
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from infra.cli import main
+
+marker = Path(sys.argv.pop(1))
+
+async def silent(self):
+    await asyncio.Event().wait()
+
+if not marker.exists():
+    marker.touch()
+    GroupCoordinator._do_heartbeat = silent
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 def expected() -> dict[tuple[str, int, int, str], bytes]:
     return {place(made): made.value for made in embedded(raw_logs())}
 
@@ -71,6 +90,28 @@ def test_an_agent_that_fails_ends_the_worker_and_skips_nothing(
     assert failed.code == 1, said
     assert "a fault of the decoder" in said
 
+    again = Worker(kafka, words, "a")
+    try:
+        until(lambda: drained(kafka, "history", RAW), "the last commit", again)
+        said = again.stop()
+    finally:
+        again.kill()
+    assert again.code == 0, said
+    assert distinct(kafka, EVENTS) == expected()
+
+
+def test_a_worker_whose_group_has_lost_it_ends(kafka: KafkaSettings, tmp_path: Path) -> None:
+    """Its consumer stands still without an error, and everything else of it lives."""
+    marker = str(tmp_path / "silent")
+    words = [sys.executable, "-c", SILENT, marker, "process", "--lanes", "history", *DECODE]
+    lost = Worker(kafka, words, "a")
+    said = lost.ended()
+    lost.kill()
+    assert lost.code == ExitCode.storage, said
+    assert "HR-6206" in said
+    assert "was without this worker" in said
+
+    send(kafka, raw_logs())
     again = Worker(kafka, words, "a")
     try:
         until(lambda: drained(kafka, "history", RAW), "the last commit", again)

@@ -1,0 +1,84 @@
+"""A worker's group in, whether the brokers still hold the worker for a member of it out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+
+from infra.kafka.admin import connect
+from infra.settings_cluster import KafkaSettings
+from schemas.errors_process import WorkerFailed
+
+ASK_SECONDS = 5.0
+"""How long the brokers may take for one answer."""
+ABSENT_SESSIONS_MAX = 3
+"""A worker that is none of its group's members for so many session timeouts will not be again."""
+
+
+class Membership:
+    """Asks the brokers, from time to time, whether a worker is in its group.
+
+    A consumer that has lost its coordinator, as when a broker ends twice in a row, can stand still
+    for ever without an error: nothing is read, and everything else of the process lives.
+
+    Parameters
+    ----------
+    kafka
+        The brokers, and the session timeout.
+    group
+        The group's id.
+    member_id
+        By what name the brokers know the worker, '' while it has none.
+    members
+        Asks for the names of the group's members; None where nobody answers.
+    clock
+        Seconds of a steady clock.
+    """
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        group: str,
+        member_id: Callable[[], str],
+        *,
+        members: Callable[[], set[str] | None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.every_seconds = kafka.session_timeout_seconds / 2
+        self._seconds_max = ABSENT_SESSIONS_MAX * kafka.session_timeout_seconds
+        self._kafka, self._group, self._member_id = kafka, group, member_id
+        self._members = members or self._asked
+        self._clock = clock
+        self._absent_since: float | None = None
+        self._admin: Any = None
+
+    def check(self) -> None:
+        """Ask once; it may take seconds.
+
+        Raises
+        ------
+        WorkerFailed
+            If the group has long been without this worker.
+        """
+        members, now = self._members(), self._clock()
+        if members is None or self._member_id() in members:
+            self._absent_since = None
+            return
+        if self._absent_since is None:
+            self._absent_since = now
+        absent = now - self._absent_since
+        if absent >= self._seconds_max:
+            raise WorkerFailed(detail=f"{self._group} was without this worker for {absent:.0f} s")
+
+    def _asked(self) -> set[str] | None:
+        try:
+            self._admin = self._admin or connect(self._kafka, "headrace-process")
+            asked = self._admin.describe_consumer_groups([self._group], request_timeout=ASK_SECONDS)
+            return {member.member_id for member in asked[self._group].result().members}
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return set()
+            return None
