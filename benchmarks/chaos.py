@@ -187,7 +187,7 @@ def run_batch(numbers: Sequence[int], folder: Path, stop: threading.Event) -> li
 
 
 def keep_logs(runs_folder: Path, kept: Path) -> None:
-    """Copy the logs of a batch's processes to where they outlive it."""
+    """Copy what processes logged, and their broker's topics, to where they outlive the batch."""
     for log in runs_folder.rglob("*.log"):
         if log.is_symlink() or not log.is_file():
             continue
@@ -275,7 +275,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "--minutes", type=float, help=f"begin no {BATCH_RUNS} runs more after so long"
     )
     parser.add_argument("--jobs", type=int, default=1, help="batches at once, a broker each")
-    parser.add_argument("--anew", action="store_true", help="forget the runs of this commit")
+    parser.add_argument("--anew", action="store_true", help="forget the runs of this code")
     given = parser.parse_args(words)
     # As Ctrl-C: what was started ends, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))

@@ -12,7 +12,7 @@ class Turns:
     """Lets one thread of a process compute at a time, for as long as it has something to compute.
 
     numpy, hashes and sockets let go of the interpreter's lock for microseconds. Where other threads
-    wait for it, each such moment is a change of threads, eighty a segment, which cost more than
+    wait for it, each such moment is a change of threads, dozens a segment, which cost more than
     was computed in them (docs/decisions.md). Threads that take turns change once a segment.
     """
 

@@ -8,8 +8,6 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 
-from infra.kafka.admin import connect
-from infra.settings_cluster import KafkaSettings
 from schemas.errors_process import WorkerFailed
 
 ASK_SECONDS = 5.0
@@ -26,34 +24,31 @@ class Membership:
 
     Parameters
     ----------
-    kafka
-        The brokers, and the session timeout.
     group
         The group's id.
-    member_id
-        By what name the brokers know the worker, '' while it has none.
+    session_seconds
+        The session timeout.
     members
         Asks for the names of the group's members; None where nobody answers.
+    member_id
+        By what name the brokers know the worker, '' while it has none.
     clock
         Seconds of a steady clock.
     """
 
     def __init__(
         self,
-        kafka: KafkaSettings,
         group: str,
+        session_seconds: float,
+        members: Callable[[], set[str] | None],
         member_id: Callable[[], str],
-        *,
-        members: Callable[[], set[str] | None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.every_seconds = kafka.session_timeout_seconds / 2
-        self._seconds_max = ABSENT_SESSIONS_MAX * kafka.session_timeout_seconds
-        self._kafka, self._group, self._member_id = kafka, group, member_id
-        self._members = members or self._asked
+        self.every_seconds = session_seconds / 2
+        self._seconds_max = ABSENT_SESSIONS_MAX * session_seconds
+        self._group, self._members, self._member_id = group, members, member_id
         self._clock = clock
         self._absent_since: float | None = None
-        self._admin: Any = None
 
     def check(self) -> None:
         """Ask once; it may take seconds.
@@ -73,12 +68,11 @@ class Membership:
         if absent >= self._seconds_max:
             raise WorkerFailed(detail=f"{self._group} was without this worker for {absent:.0f} s")
 
-    def _asked(self) -> set[str] | None:
-        try:
-            self._admin = self._admin or connect(self._kafka, "headrace-process")
-            asked = self._admin.describe_consumer_groups([self._group], request_timeout=ASK_SECONDS)
-            return {member.member_id for member in asked[self._group].result().members}
-        except KafkaException as error:
-            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
-                return set()
-            return None
+
+def members_of(admin: Any, group: str) -> set[str] | None:
+    """The names of a group's members, by the brokers; None where they do not answer."""
+    try:
+        asked = admin.describe_consumer_groups([group], request_timeout=ASK_SECONDS)
+        return {member.member_id for member in asked[group].result().members}
+    except KafkaException as error:
+        return set() if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND else None

@@ -26,7 +26,7 @@ from infra.kafka.admin import check_topics, connect
 from infra.kafka.clients import METADATA_SECONDS_MAX, wire_bytes_max
 from infra.kafka.faust_broker import faust_brokers, faust_credentials
 from infra.kafka.producer import EnvelopeProducer
-from infra.roles.membership import Membership
+from infra.roles.membership import Membership, members_of
 from infra.roles.process_logs import QuietHandler, quiet_logs
 from infra.roles.process_offsets import group_offsets
 from infra.roles.role_run import RoleRun, run_role
@@ -168,6 +168,7 @@ class Worker:
         self._run, self._settings, self._plan = run, settings, plan
         self._kafka = settings.kafka
         self._joined = asyncio.Event()
+        self._admin: Any = None
 
     async def serve(self) -> None:
         """Work until the role is to stop.
@@ -197,8 +198,8 @@ class Worker:
         if plan.reorg:
             sources.append(RAW_HEADS)
             names += [RAW_HEADS, FORKS, FORK_STATE]
-        admin = connect(self._kafka, "headrace-process")
-        partitions = check_topics(self._kafka, [*dict.fromkeys(names), DEAD_LETTERS], admin)
+        self._admin = connect(self._kafka, "headrace-process")
+        partitions = check_topics(self._kafka, [*dict.fromkeys(names), DEAD_LETTERS], self._admin)
         read = {topic_name(prefix, name): partitions[name] for name in dict.fromkeys(sources)}
         with group_offsets(self._kafka, plan.app_id) as offsets:
             if plan.rebuild_forks:
@@ -263,12 +264,16 @@ class Worker:
         await self._joined.wait()
         # Faust reads in a thread of its own, and offers no way to ask it.
         member: Any = app.consumer
-        group = Membership(
-            self._kafka, self._plan.app_id, lambda: member._thread._consumer._coordinator.member_id
+        group = self._plan.app_id
+        membership = Membership(
+            group,
+            self._kafka.session_timeout_seconds,
+            lambda: members_of(self._admin, group),
+            lambda: member._thread._consumer._coordinator.member_id,
         )
         while True:
-            await asyncio.sleep(group.every_seconds)
-            await asyncio.to_thread(group.check)
+            await asyncio.sleep(membership.every_seconds)
+            await asyncio.to_thread(membership.check)
 
     def _coded(self, failure: BaseException) -> BaseException:
         # Faust and aiokafka assert that they are in a group where they no longer are.

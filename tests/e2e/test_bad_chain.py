@@ -129,6 +129,7 @@ def test_a_reorg_below_finality_halts_and_a_rewind_mends_it(tmp_path: Path) -> N
         said = headrace.said()
         assert code == ExitCode.halted, said
         assert "error HR-3001" in said
+        assert "no block above 30 is the same on both" in said
         assert "Traceback" not in said
         mended_by_rewind(headrace, chain, said, shared=30)
 

@@ -24,6 +24,17 @@ def everywhere(canon: Canon, load_id: int, first: int, last: int) -> None:
         canon.add([ledger(stream, load_id + offset, first, ref(last), lane)])  # type: ignore[arg-type]
 
 
+def shown_to(head: int, *, told_to: int) -> Canon:
+    """History to block 4, head blocks from there; the fork is told of up to another height."""
+    canon = Canon(FACTS, VERSIONS, 0, 1)
+    assert canon.apply_fork(snapshot(4, told_to), 0)
+    everywhere(canon, 1, 0, 4)
+    for number in range(5, head + 1):
+        everywhere(canon, 10 * number, number, number)
+    assert canon.step(0) is not None
+    return canon
+
+
 def look(canon: Canon) -> bool:
     """What the publisher looks up, over rows that hold every block."""
     gap = canon.fork_gap()
@@ -51,12 +62,7 @@ def test_a_gap_of_many_looks_closes_while_snapshot_follows_on_snapshot() -> None
 
 
 def test_a_snapshot_above_blocks_that_the_view_knows_leaves_nothing_in_doubt() -> None:
-    canon = Canon(FACTS, VERSIONS, 0, 1)
-    assert canon.apply_fork(snapshot(4, 12), 0)
-    everywhere(canon, 1, 0, 4)
-    for number in range(5, 9):
-        everywhere(canon, 10 * number, number, number)
-    assert canon.step(0) is not None
+    canon = shown_to(8, told_to=12)
     assert canon.apply_fork(snapshot(11, 13), 0)
     for number in range(9, 14):
         everywhere(canon, 10 * number, number, number)
@@ -67,12 +73,7 @@ def test_a_snapshot_above_blocks_that_the_view_knows_leaves_nothing_in_doubt() -
 
 def test_history_ahead_of_a_late_word_says_what_left_and_what_joined() -> None:
     """Block 5 left and came back; the word that it left is late, and history is there already."""
-    canon = Canon(FACTS, VERSIONS, 0, 1)
-    assert canon.apply_fork(snapshot(4, 7), 0)
-    everywhere(canon, 1, 0, 4)
-    for number in range(5, 8):
-        everywhere(canon, 10 * number, number, number)
-    assert canon.step(0) is not None
+    canon = shown_to(7, told_to=7)
     everywhere(canon, 200, 5, 9)
     removed, other = tuple(map(ref, (7, 6, 5))), (ref(5, "b"), ref(6, "b"))
     assert canon.apply_fork(ForkUpdate(1, other[-1], None, ref(4), removed, other, 0), 0)

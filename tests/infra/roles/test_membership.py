@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 
 from infra.roles.membership import ABSENT_SESSIONS_MAX, Membership
-from infra.settings_cluster import KafkaSettings
 from schemas.errors_process import WorkerFailed
 
-KAFKA = KafkaSettings(session_timeout_seconds=10.0)
-LONG = ABSENT_SESSIONS_MAX * 10.0
+SESSION = 10.0
+LONG = ABSENT_SESSIONS_MAX * SESSION
 
 
 class Told:
@@ -19,7 +18,7 @@ class Told:
         self.members: set[str] | None = {"us", "other"}
         self.name, self.now = "us", 0.0
         self.group = Membership(
-            KAFKA, "g", lambda: self.name, members=lambda: self.members, clock=lambda: self.now
+            "g", SESSION, lambda: self.members, lambda: self.name, lambda: self.now
         )
 
     def after(self, seconds: float) -> None:

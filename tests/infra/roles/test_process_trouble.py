@@ -77,6 +77,18 @@ def expected() -> dict[tuple[str, int, int, str], bytes]:
     return {place(made): made.value for made in embedded(raw_logs())}
 
 
+def assert_goes_on(kafka: KafkaSettings, words: list[str]) -> None:
+    """The next worker reads what was not acknowledged, and nothing is left out."""
+    again = Worker(kafka, words, "a")
+    try:
+        until(lambda: drained(kafka, "history", RAW), "the last commit", again)
+        said = again.stop()
+    finally:
+        again.kill()
+    assert again.code == 0, said
+    assert distinct(kafka, EVENTS) == expected()
+
+
 def test_an_agent_that_fails_ends_the_worker_and_skips_nothing(
     kafka: KafkaSettings, tmp_path: Path
 ) -> None:
@@ -90,14 +102,7 @@ def test_an_agent_that_fails_ends_the_worker_and_skips_nothing(
     assert failed.code == 1, said
     assert "a fault of the decoder" in said
 
-    again = Worker(kafka, words, "a")
-    try:
-        until(lambda: drained(kafka, "history", RAW), "the last commit", again)
-        said = again.stop()
-    finally:
-        again.kill()
-    assert again.code == 0, said
-    assert distinct(kafka, EVENTS) == expected()
+    assert_goes_on(kafka, words)
 
 
 def test_a_worker_whose_group_has_lost_it_ends(kafka: KafkaSettings, tmp_path: Path) -> None:
@@ -112,14 +117,7 @@ def test_a_worker_whose_group_has_lost_it_ends(kafka: KafkaSettings, tmp_path: P
     assert "was without this worker" in said
 
     send(kafka, raw_logs())
-    again = Worker(kafka, words, "a")
-    try:
-        until(lambda: drained(kafka, "history", RAW), "the last commit", again)
-        said = again.stop()
-    finally:
-        again.kill()
-    assert again.code == 0, said
-    assert distinct(kafka, EVENTS) == expected()
+    assert_goes_on(kafka, words)
 
 
 def test_what_retention_dropped_is_a_halt_until_it_is_accepted(kafka: KafkaSettings) -> None:
