@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -17,6 +18,8 @@ import structlog
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport.consumer import Consumer
+from faust.transport.drivers.aiokafka import Consumer as KafkaConsumer
+from faust.transport.drivers.aiokafka import ConsumerRebalanceListener
 from faust.types import TP, EventT
 
 from processors.agent_plan import KeptMessage, TopicReading
@@ -59,11 +62,41 @@ class EagerTables(TableManager):
         await self.recovery.start()
 
 
-def patch_faust() -> None:
-    """Keep an offset that follows a gap from being counted into the gap, too.
+class RebalanceIsActivity(ConsumerRebalanceListener):
+    """A consumer is not idle while its group rebalances.
 
-    Faust takes the message behind a gap (compaction, markers, retention) for a part of it. Its
-    offset is then listed twice once it is acknowledged, and commits crawl: one gap an interval.
+    The client leaves a group when nobody has fetched for the poll interval, and joins none before
+    somebody fetches. Faust fetches nothing from the first word of a rebalance to its end. So a
+    worker that was silent for the poll interval, or whose last commit before the rebalance took
+    that long (brokers that were away), would wait for ever, without an error.
+    """
+
+    def __init__(self, thread: Any) -> None:
+        super().__init__(thread)
+        self._client = thread
+        self._rebalance = ExitStack()
+
+    def on_partitions_revoked(self, revoked: Iterable[Any]) -> Awaitable[None]:
+        """A rebalance begins."""
+        self._rebalance.close()
+        subscription = self._client._ensure_consumer()._subscription
+        self._rebalance.enter_context(subscription.fetch_context())
+        return super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        """A rebalance has ended."""
+        try:
+            await super().on_partitions_assigned(assigned)
+        finally:
+            self._rebalance.close()
+
+
+def patch_faust() -> None:
+    """Mend Faust's consumer where it errs.
+
+    - `RebalanceIsActivity`.
+    - Faust takes the message behind a gap (compaction, markers, retention) for a part of it. Its
+      offset is then listed twice once it is acknowledged, and commits crawl: one gap an interval.
 
     Raises
     ------
@@ -75,6 +108,7 @@ def patch_faust() -> None:
         raise FaustUntested(found=found, expected=FAUST_VERSION)
     if hasattr(Consumer._add_gap, "original"):
         return
+    KafkaConsumer.RebalanceListener = RebalanceIsActivity
     original = Consumer._add_gap
 
     async def add_gap(self: Consumer, tp: TP, offset_from: int, offset_to: int) -> None:

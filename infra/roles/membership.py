@@ -19,8 +19,8 @@ ABSENT_SESSIONS_MAX = 3
 class Membership:
     """Asks the brokers, from time to time, whether a worker is in its group.
 
-    A consumer that has lost its coordinator, as when a broker ends twice in a row, can stand still
-    for ever without an error: nothing is read, and everything else of the process lives.
+    A consumer that takes itself for a member, or for one that may not join yet, reads nothing and
+    says nothing, and everything else of the process lives.
 
     Parameters
     ----------

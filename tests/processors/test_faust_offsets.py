@@ -7,9 +7,11 @@ import inspect
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.consumer.subscription_state import SubscriptionState
 from faust.tables.recovery import Recovery
 from faust.transport.consumer import Consumer
 from faust.types import TP
@@ -20,6 +22,7 @@ from processors.faust_offsets import (
     Acks,
     EagerTables,
     Offsets,
+    RebalanceIsActivity,
     patch_faust,
     read_all,
 )
@@ -266,6 +269,40 @@ def test_faust_itself_still_crawls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Consumer, "_add_gap", mended.original)
 
     assert asyncio.run(commits(Reader()))[0] != 21
+
+
+async def test_a_consumer_is_not_idle_while_its_group_rebalances() -> None:
+    state = SubscriptionState()
+    told: list[str] = []
+
+    class Client:
+        _subscription = state
+        _coordinator = SimpleNamespace(generation=7)
+
+    class Thread:
+        """What the listener sees of Faust's consumer thread."""
+
+        app = SimpleNamespace(on_rebalance_start=lambda: told.append("begins"))
+
+        def _ensure_consumer(self) -> Client:
+            return Client()
+
+        async def on_partitions_revoked(self, _revoked: object) -> None:
+            told.append("revoked")
+
+        async def on_partitions_assigned(self, _assigned: object, generation: int) -> None:
+            told.append(f"assigned {generation}")
+            assert state.fetcher_idle_time == 0
+
+    state._last_fetch_ended -= 1000
+    listener = RebalanceIsActivity(Thread())
+    for _ in range(2):
+        assert state.fetcher_idle_time > 0
+        await listener.on_partitions_revoked(())
+        assert state.fetcher_idle_time == 0
+        await listener.on_partitions_assigned(())
+    assert told == ["begins", "revoked", "assigned 7"] * 2
+    assert 0 < state.fetcher_idle_time < 1000
 
 
 async def test_no_message_flows_before_it_is_known_where_to_begin(

@@ -72,6 +72,29 @@ if not marker.exists():
 sys.exit(main(sys.argv[1:]))
 """
 
+SLOW = """
+import sys
+import time
+from pathlib import Path
+import infra.roles.process as role
+from infra.cli import main
+
+marker = Path(sys.argv.pop(1))
+
+def slow(layouts, build=role.build_steps):
+    def derive(value):
+        if not marker.exists() and (left := left_of.pop()) == 0:
+            time.sleep(13)
+            marker.touch()
+        return decode.derive(value)
+    left_of = list(range(20))
+    decode = build(layouts)[0]
+    return (type(decode)(decode.agent, decode.takes, decode.gives, derive),)
+
+role.build_steps = slow
+sys.exit(main(sys.argv[1:]))
+"""
+
 
 def expected() -> dict[tuple[str, int, int, str], bytes]:
     return {place(made): made.value for made in embedded(raw_logs())}
@@ -118,6 +141,25 @@ def test_a_worker_whose_group_has_lost_it_ends(kafka: KafkaSettings, tmp_path: P
 
     send(kafka, raw_logs())
     assert_goes_on(kafka, words)
+
+
+def test_a_worker_that_was_silent_beyond_the_poll_interval_joins_again(
+    kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    """Its consumer leaves the group, and does not join again while nobody fetches."""
+    send(kafka, raw_logs())
+    marker = tmp_path / "slow"
+    hurried = kafka.model_copy(update={"poll_interval_seconds_max": 10.0})
+    words = [sys.executable, "-c", SLOW, str(marker), "process", "--lanes", "history", *DECODE]
+    slow = Worker(hurried, words, "a")
+    try:
+        until(lambda: drained(kafka, "history", RAW), "the last commit", slow)
+        said = slow.stop()
+    finally:
+        slow.kill()
+    assert slow.code == 0, said
+    assert marker.exists()
+    assert distinct(kafka, EVENTS) == expected()
 
 
 def test_what_retention_dropped_is_a_halt_until_it_is_accepted(kafka: KafkaSettings) -> None:

@@ -122,6 +122,7 @@ class Worker:
             "HEADRACE_KAFKA__BOOTSTRAP": ",".join(kafka.bootstrap),
             "HEADRACE_KAFKA__TOPIC_PREFIX": kafka.topic_prefix,
             "HEADRACE_KAFKA__SESSION_TIMEOUT_SECONDS": str(kafka.session_timeout_seconds),
+            "HEADRACE_KAFKA__POLL_INTERVAL_SECONDS_MAX": str(kafka.poll_interval_seconds_max),
             "HEADRACE_KAFKA__UNREACHABLE_SECONDS_MAX": str(kafka.unreachable_seconds_max),
         }
         if instance is not None:
