@@ -4,7 +4,8 @@ A worker of `process` and one of `sink` own every partition of their lane while 
 a steady rate. One is killed; the supervisor starts it again (after half a second), and it takes its
 partitions back as the same static member. Measured, for each partition that it owned: the time
 from the kill until the first output that it made of a message of that partition. For `process`
-that is a new message in `events.history`; for `sink` a committed offset of `raw.logs.history`.
+that is a new message in `events.history`; for `sink` a committed offset of `raw.logs.history`. It
+commits whole loads: here its batches wait for a second, or their age would be all that is seen.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ BLOCKS = 10_000
 BLOCKS_PER_SECOND = 40
 """So much comes in: each of four partitions gets a segment of ten blocks a second."""
 PARTITIONS = 4
+BATCH_SECONDS_MAX = 1.0
 POLL_SECONDS = 0.02
 STILL_SECONDS_MAX = 120.0
 BETWEEN_SECONDS = 3.0
@@ -98,6 +100,7 @@ def run(kills: int, folder: Path) -> dict[str, Any]:
             f"chain = '{CHAIN}'\nrpc = ['{served.url}']\nfrom = 0\n"
             f"[kafka]\npartitions = {PARTITIONS}\n"
             f"[roles]\nhistory_blocks_per_second_max = {BLOCKS_PER_SECOND}\n"
+            f"[limits]\nbatch_seconds_max = {BATCH_SECONDS_MAX}\n"
         )
         settings = load_settings(config, {}, {})
         with LocalCluster(LocalDirectory(Path(scratch) / "cluster"), settings) as cluster:
@@ -117,6 +120,7 @@ def run(kills: int, folder: Path) -> dict[str, Any]:
     return {
         "kills_of_each": kills,
         "blocks_per_second": BLOCKS_PER_SECOND,
+        "batch_seconds_max": BATCH_SECONDS_MAX,
         "session_timeout_seconds": settings.kafka.session_timeout_seconds,
         "seconds_until_a_partition_moves": seconds,
     }
