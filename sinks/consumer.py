@@ -23,6 +23,7 @@ from sinks.consumer_terms import ConsumerSettings, Watch
 from sinks.group_member import envelope_of, leave_group
 from sinks.known_segments import KnownSegments
 from sinks.offsets import Offsets, Place
+from sinks.pace import Pace
 from sinks.segment_loader import SegmentLoader
 from sinks.segment_message import SegmentReader
 
@@ -98,8 +99,9 @@ class LaneConsumer:
         self._blocked_since: float | None = None
         self._blocked_until = 0.0
         self._pause = 0.0
-        self._taken_at = self._reported_at = clock()
-        self._committed_at = self._all_committed_at = self._taken_at
+        self._reported_at = self._committed_at = self._all_committed_at = clock()
+        quiet = self._settings.quiet_seconds_min, self._settings.quiet_seconds_max
+        self._pace = Pace(*quiet, self._reported_at)
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Load what comes until told to stop; then write and commit what was taken.
@@ -145,7 +147,7 @@ class LaneConsumer:
             inbox, self._inbox = self._inbox, []
             for message in inbox:
                 self._take(message)
-            self._write(more=more, hurry=self._quiet())
+            self._write(more=more, hurry=self._pace.ended(self._clock()))
         self._report()
         self._watch.turn()
 
@@ -174,7 +176,7 @@ class LaneConsumer:
         place = self.offsets.take(message.topic(), message.partition(), message.offset())
         if place is None:
             return
-        self._taken_at = self._clock()
+        self._pace.took(self._clock())
         envelope = envelope_of(message, self._topics[message.topic()])
         try:
             segment = self._reader.read(envelope)
@@ -199,9 +201,6 @@ class LaneConsumer:
         self._dead_letter(envelope, place, error)
         self.refused += 1
         self.offsets.done(place)
-
-    def _quiet(self) -> bool:
-        return self._clock() - self._taken_at >= self._settings.quiet_seconds
 
     def _on_error(self, message: Any) -> None:
         error: KafkaError = message.error()
@@ -235,6 +234,7 @@ class LaneConsumer:
 
     def _stay(self) -> None:
         """Poll between two writes, so that the group sees that we live."""
+        self._pace.was_busy(self._clock())
         message = self._consumer.poll(0)
         if message is not None:
             self._receive(message)

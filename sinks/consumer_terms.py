@@ -17,8 +17,10 @@ class ConsumerSettings:
     """Messages of one turn."""
     commit_seconds: float = 1.0
     """How often offsets are committed."""
-    quiet_seconds: float = 1.0
-    """What waits in a batch is written once nothing has come for so long."""
+    quiet_seconds_min: float = 0.25
+    """After a flood of messages, what waits in a batch is written once none came for so long."""
+    quiet_seconds_max: float = 1.0
+    """The same, whatever came before."""
     patience_seconds: float = 600.0
     """How long ClickHouse may not answer before the loop ends."""
     pause_seconds_max: float = 5.0
