@@ -16,9 +16,17 @@ from schemas.errors_canon import FoldMismatch
 from schemas.tables import Table
 from sinks.connection import Connection
 from sinks.ddl import OPEN
-from sinks.fold_plan import Fold, FoldSettings, plan_folds
+from sinks.fold_plan import Fold, FoldSettings, alike, plan_folds
 from sinks.ledger import LedgerRow, append_ledger
-from sinks.manifests import copy_rows, differing, of_loads, rows_of_loads, stored, summed
+from sinks.manifests import (
+    copy_rows,
+    differing,
+    of_loads,
+    of_these,
+    rows_of_loads,
+    stored,
+    summed,
+)
 from sinks.publisher import Publisher
 
 
@@ -80,10 +88,10 @@ class Compactor:
             Another of HR-40xx.
         """
         folds = self._publisher.change(lambda canon: plan_folds(canon, self._settings))
-        return [done for fold in folds if (done := self.apply(fold)) is not None]
+        return [done for fold in folds for done in self.apply(fold)]
 
-    def apply(self, fold: Fold) -> Folded | None:
-        """Make one fold; None where its loads were written for different content.
+    def apply(self, fold: Fold) -> list[Folded]:
+        """Make a fold, or several where its loads were written for different content.
 
         Raises
         ------
@@ -98,14 +106,17 @@ class Compactor:
             for row in rows_of_loads(self._connection, self._database, fold.sources, first, last)
             if row.stream == fold.stream
         ]
-        versions = {row.content_version for row in source_rows}
-        if len(versions) != 1:
-            return None
+        contents = [(row.load_id, row.from_block, row.content_version) for row in source_rows]
+        return [
+            self._apply(part, of_these(source_rows, part.sources), version)
+            for version, part in alike(fold, contents).items()
+        ]
+
+    def _apply(self, fold: Fold, source_rows: Sequence[LedgerRow], version: str) -> Folded:
         load_id = self._new_load_id()
         self._copy(fold, load_id, source_rows)
         ledger = [
-            self._ledger_row(segment, load_id, source_rows, versions.copy().pop())
-            for segment in fold.segments
+            self._ledger_row(segment, load_id, source_rows, version) for segment in fold.segments
         ]
         self._publisher.expect_own(load_id)
         append_ledger(self._connection, self._database, ledger)

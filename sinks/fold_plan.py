@@ -9,8 +9,9 @@ neighbours.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
 from sinks.canon import Canon
@@ -91,28 +92,37 @@ def _knots(tiling: Tiling, partition: int, top: int) -> list[_Knot]:
     """The whole grid segments up to `top`, those that share a load together, in order of blocks."""
     groups = _segments(tiling, partition, top)
     held = Counter(tile.load_id for group in groups for tile in group)
-    members: dict[int, list[int]] = {}
-    for index, group in enumerate(groups):
-        for load_id in {tile.load_id for tile in group}:
-            members.setdefault(load_id, []).append(index)
     knots: list[_Knot] = []
+    for tied in _tied([{tile.load_id for tile in group} for group in groups]):
+        own = tuple(groups[index] for index in tied)
+        loads = frozenset(tile.load_id for group in own for tile in group)
+        if all(tiling.pieces_of(partition, load_id) == held[load_id] for load_id in loads):
+            blocks = sum(group[-1].to_block - group[0].from_block + 1 for group in own)
+            knots.append(_Knot(own, loads, blocks))
+    return knots
+
+
+def _tied(loads: Sequence[Set[int]]) -> list[list[int]]:
+    """The indices of segments that share loads, directly or through others, in order of blocks."""
+    members: dict[int, list[int]] = {}
+    for index, some in enumerate(loads):
+        for load_id in some:
+            members.setdefault(load_id, []).append(index)
+    found: list[list[int]] = []
     seen: set[int] = set()
-    for first in range(len(groups)):
+    for first in range(len(loads)):
         if first in seen:
             continue
-        loads, tied, waiting = set[int](), {first}, [first]
+        known, tied, waiting = set[int](), {first}, [first]
         while waiting:
-            new = {tile.load_id for tile in groups[waiting.pop()]} - loads
-            loads |= new
+            new = loads[waiting.pop()] - known
+            known |= new
             reached = {index for load_id in new for index in members[load_id]} - tied
             tied |= reached
             waiting += reached
         seen |= tied
-        if all(tiling.pieces_of(partition, load_id) == held[load_id] for load_id in loads):
-            own = tuple(groups[index] for index in sorted(tied))
-            blocks = sum(group[-1].to_block - group[0].from_block + 1 for group in own)
-            knots.append(_Knot(own, frozenset(loads), blocks))
-    return knots
+        found.append(sorted(tied))
+    return found
 
 
 def _segments(tiling: Tiling, partition: int, top: int) -> list[tuple[Piece, ...]]:
@@ -175,3 +185,42 @@ def _fold(stream: str, partition: int, knots: Sequence[_Knot]) -> Fold:
 
 def _first(group: Sequence[Piece]) -> int:
     return group[0].from_block
+
+
+def alike(fold: Fold, contents: Iterable[tuple[int, int, str]]) -> dict[str, Fold]:
+    """Split a fold by what its loads were written as.
+
+    Parameters
+    ----------
+    fold
+        What was planned; a plan does not know contents.
+    contents
+        (load, first block, content version) of everything that its loads hold.
+
+    Returns
+    -------
+    dict
+        A fold of loads of one content version, by that. What shares a load or a segment with
+        another version can be part of none; neither is one that is left with nothing to fold.
+    """
+    firsts = [first for first, _, _ in fold.segments]
+    versions: list[set[str]] = [set() for _ in firsts]
+    loads: list[set[int]] = [set() for _ in firsts]
+    parts = [0] * len(firsts)
+    for load_id, first, version in contents:
+        at = bisect_right(firsts, first) - 1
+        versions[at].add(version)
+        loads[at].add(load_id)
+        parts[at] += 1
+    for tied in _tied(loads):
+        together = set().union(*(versions[at] for at in tied))
+        for at in tied:
+            versions[at] = together
+    found: dict[str, Fold] = {}
+    for version in sorted(set().union(*versions)):
+        own = [at for at, one in enumerate(versions) if one == {version}]
+        sources = frozenset().union(*(loads[at] for at in own))
+        if len(sources) > 1 or any(parts[at] > 1 for at in own):
+            segments = tuple(fold.segments[at] for at in own)
+            found[version] = Fold(fold.stream, fold.partition, segments, sources)
+    return found

@@ -9,7 +9,7 @@ from sinks.connection import Connection, Endpoint
 from sinks.fold_plan import plan_folds
 from sinks.publisher import Publisher
 from tests.sinks.rig import Rig, prepare
-from tests.sinks.small_chain import SmallChain, problem_of, read_state
+from tests.sinks.small_chain import VERSIONS, SmallChain, problem_of, read_state
 
 
 def visible_loads(publisher: Publisher) -> int:
@@ -63,6 +63,39 @@ def test_small_history_loads_are_folded_when_there_are_many(endpoint: Endpoint) 
         assert problem_of(chain, before) == ""
 
 
+def test_blocks_that_were_proven_differently_are_folded_apart(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings were changed amid a segment; that one stays as it is."""
+    prepare(endpoint)
+    chain = SmallChain(15, 20)
+    monkeypatch.setattr("tests.sinks.rig.VERSIONS", dict.fromkeys(VERSIONS))
+    with Rig(endpoint, chain) as rig, Connection(endpoint) as reader:
+        rig.claim()
+        rig.follow(chain.snapshot_from(None))
+        rig.write_history()
+        rig.grow(12)
+        monkeypatch.setattr(
+            "tests.sinks.small_chain.VERSIONS", {stream: f"{stream}2" for stream in VERSIONS}
+        )
+        rig.grow(13)
+        rig.finalize(0)
+        rig.publisher.run_once()
+        before = read_state(reader)
+        assert visible_loads(rig.publisher) == 3 * (2 + 25)
+        folded = rig.compactor.run_once()
+        apart = {tuple(segment[0] for segment in done.fold.segments) for done in folded}
+        assert apart == {(20, 25), (35,), (40,)}, "40 begins a partition"
+        assert visible_loads(rig.publisher) == 3 * (2 + 1 + 5 + 1 + 1)
+        assert read_state(reader) == before
+        assert problem_of(chain, before) == ""
+        rows = reader.execute(
+            "SELECT content_version, min(from_block), max(to_block) FROM ledger "
+            "WHERE stream = 'logs' AND lane = 'history' AND from_block >= 20 GROUP BY 1 ORDER BY 1"
+        )
+        assert rows == [("logs2", 35, 44), ("vl", 20, 29)]
+
+
 def test_a_copy_that_lacks_rows_is_refused(endpoint: Endpoint) -> None:
     prepare(endpoint)
     chain = SmallChain(13, 20)
@@ -104,6 +137,5 @@ def test_history_that_came_meanwhile_counts_once(endpoint: Endpoint) -> None:
         before = read_state(reader)
         assert problem_of(chain, before) == ""
         for fold in folds:
-            done = rig.compactor.apply(fold)
-            assert done is not None
+            assert [done.fold for done in rig.compactor.apply(fold)] == [fold]
             assert read_state(reader) == before

@@ -8,7 +8,7 @@ from dataclasses import replace
 from schemas.chains import load_chains
 from schemas.segments import BlockRef, ForkUpdate
 from sinks.canon import Canon
-from sinks.fold_plan import Fold, FoldSettings, plan_folds
+from sinks.fold_plan import Fold, FoldSettings, alike, plan_folds
 from tests.sinks.canon_ledger import STREAMS, VERSIONS, ledger, ref
 
 SIZE = 10
@@ -165,3 +165,36 @@ def test_small_loads_are_folded_only_if_none_is_larger_than_the_others_together(
     follower.upkeep(FoldSettings(head_segments_min=1))
     folds = follower.upkeep(crowded)
     assert [(fold.segments[0][0], fold.segments[-1][1]) for fold in folds] == [(80, 119)] * 3
+
+
+def planned(*segments: int, loads: Iterable[int]) -> Fold:
+    """A fold of segments of ten blocks."""
+    named = tuple((first, first + 9, bytes([first])) for first in segments)
+    return Fold("logs", 0, named, frozenset(loads))
+
+
+def test_loads_of_one_content_are_folded_as_planned() -> None:
+    fold = planned(0, 10, loads={1, 2, 3})
+    assert alike(fold, [(1, 0, "a"), (2, 5, "a"), (3, 10, "a")]) == {"a": fold}
+
+
+def test_a_change_of_content_splits_a_fold() -> None:
+    """As when blocks are proven further from some block on; what lies on the edge stays."""
+    fold = planned(0, 10, 20, 30, 40, loads=range(1, 8))
+    contents = [(1, 0, "a"), (2, 10, "a"), (3, 20, "a"), (4, 25, "b")]
+    contents += [(5, 30, "b"), (6, 35, "b"), (7, 40, "b")]
+    assert alike(fold, contents) == {
+        "a": planned(0, 10, loads={1, 2}),
+        "b": planned(30, 40, loads={5, 6, 7}),
+    }
+
+
+def test_what_shares_a_load_with_other_content_is_left() -> None:
+    fold = planned(0, 10, 20, 30, loads=range(1, 6))
+    contents = [(1, 0, "a"), (2, 5, "a"), (2, 10, "a"), (3, 15, "b"), (4, 20, "b"), (5, 30, "b")]
+    assert alike(fold, contents) == {"b": planned(20, 30, loads={4, 5})}
+
+
+def test_one_load_is_folded_only_if_it_holds_parts() -> None:
+    fold = planned(0, 10, loads={1, 2})
+    assert alike(fold, [(1, 0, "a"), (2, 10, "b"), (2, 15, "b")]) == {"b": planned(10, loads={2})}
