@@ -94,6 +94,16 @@ class Tally(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Fetching:
+    """When brokers answer a fetch."""
+
+    bytes_min: int = 1
+    """Once they have so much."""
+    seconds_max: float = 1.5
+    """Or have waited so long for it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What one worker does."""
 
@@ -109,6 +119,8 @@ class Plan:
     """Of the fork states."""
     reader: Callable[[str], TopicReading]
     """Opens a reader of a topic, named without the prefix."""
+    fetching: Fetching = Fetching()
+    """How it reads."""
     accept_lost: bool = False
     """Go on after messages that retention dropped."""
     rebuild_forks: bool = False

@@ -34,14 +34,8 @@ from processors.agent_messages import (
     snapshot_envelope,
 )
 from processors.agent_plan import SHAPE, Outputs, Plan, Tally, TopicReading
-from processors.faust_offsets import (
-    Acks,
-    EagerTables,
-    Offsets,
-    Waiting,
-    patch_faust,
-    read_all,
-)
+from processors.faust_mended import EagerTables, check_version, mend_consumer
+from processors.faust_offsets import Acks, Offsets, Waiting, read_all
 from processors.fork import Halt, NeedBlock
 from processors.fork_codec import decode_fork, encode_fork
 from processors.heads import NOTHING, Chain, first_unheard, hear
@@ -92,10 +86,11 @@ def build_app(plan: Plan, conf: Mapping[str, Any], outputs: Outputs, tally: Tall
     Raises
     ------
     FaustUntested
-        If the installed Faust is not the one that is patched.
+        If the installed Faust is not the one that is mended.
     """
-    patch_faust()
+    check_version()
     app = faust.App(plan.app_id, TableManager=EagerTables, **SHAPE, **conf)
+    mend_consumer(app, plan.fetching)
     offsets = Offsets(
         app,
         lambda topic: plan.reader(topic.removeprefix(plan.prefix)),

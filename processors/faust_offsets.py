@@ -1,4 +1,4 @@
-"""Events of a Faust app in, their acknowledgements in order out; and Faust mended where it errs.
+"""Events of a Faust app in, their acknowledgements in order out; none is passed over.
 
 Impure, as `processors.agents` is: what of that shell has nothing to do with messages' contents.
 """
@@ -7,115 +7,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any
 
 import faust
 import structlog
-from faust.tables.manager import TableManager
-from faust.tables.recovery import Recovery
-from faust.transport.consumer import Consumer
-from faust.transport.drivers.aiokafka import Consumer as KafkaConsumer
-from faust.transport.drivers.aiokafka import ConsumerRebalanceListener
 from faust.types import TP, EventT
 
 from processors.agent_plan import KeptMessage, TopicReading
-from schemas.errors_process import FaustUntested, MessagesSkipped, OffsetsLost, WorkerFailed
+from schemas.errors_process import MessagesSkipped, OffsetsLost, WorkerFailed
 
 log = structlog.get_logger(__name__)
-
-FAUST_VERSION = "0.15.3"
-"""The version whose behaviour was measured, and is patched below."""
-
-
-class QuietRecovery(Recovery):
-    """Recovers tables, and lets no message to the agents before it is known where they begin.
-
-    Faust turns the flow on to read a changelog. With the flow on it then lets the agents'
-    partitions flow, seeks to what is committed, and turns the flow on once more: which empties
-    the agents' queues of what they were given meanwhile, and nobody reads it again.
-    """
-
-    async def on_recovery_completed(self, generation_id: int = 0) -> None:
-        """As Faust's own, with the flow turned off until its end."""
-        self.app.consumer.stop_flow()
-        self.app.flow_control.suspend()
-        await super().on_recovery_completed(generation_id)
-
-
-class EagerTables(TableManager):
-    """Every agent and table is declared before the app starts: nothing is waited for."""
-
-    @property
-    def recovery(self) -> Recovery:
-        """The service that recovers tables."""
-        if self._recovery is None:
-            self._recovery = QuietRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
-        return self._recovery
-
-    async def on_start(self) -> None:
-        """As Faust's own, without its first second of sleep."""
-        await self._update_channels()
-        await self.recovery.start()
-
-
-class RebalanceIsActivity(ConsumerRebalanceListener):
-    """A consumer is not idle while its group rebalances.
-
-    The client leaves a group when nobody has fetched for the poll interval, and joins none before
-    somebody fetches. Faust fetches nothing from the first word of a rebalance to its end. So a
-    worker that was silent for the poll interval, or whose last commit before the rebalance took
-    that long (brokers that were away), would wait for ever, without an error.
-    """
-
-    def __init__(self, thread: Any) -> None:
-        super().__init__(thread)
-        self._client = thread
-        self._rebalance = ExitStack()
-
-    def on_partitions_revoked(self, revoked: Iterable[Any]) -> Awaitable[None]:
-        """A rebalance begins."""
-        self._rebalance.close()
-        subscription = self._client._ensure_consumer()._subscription
-        self._rebalance.enter_context(subscription.fetch_context())
-        return super().on_partitions_revoked(revoked)
-
-    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
-        """A rebalance has ended."""
-        try:
-            await super().on_partitions_assigned(assigned)
-        finally:
-            self._rebalance.close()
-
-
-def patch_faust() -> None:
-    """Mend Faust's consumer where it errs.
-
-    - `RebalanceIsActivity`.
-    - Faust takes the message behind a gap (compaction, markers, retention) for a part of it. Its
-      offset is then listed twice once it is acknowledged, and commits crawl: one gap an interval.
-
-    Raises
-    ------
-    FaustUntested
-        If the installed Faust is not the one that is patched.
-    """
-    found = metadata.version("faust-streaming")
-    if found != FAUST_VERSION:
-        raise FaustUntested(found=found, expected=FAUST_VERSION)
-    if hasattr(Consumer._add_gap, "original"):
-        return
-    KafkaConsumer.RebalanceListener = RebalanceIsActivity
-    original = Consumer._add_gap
-
-    async def add_gap(self: Consumer, tp: TP, offset_from: int, offset_to: int) -> None:
-        await original(self, tp, offset_from, offset_to - 1)
-
-    add_gap.original = original  # type: ignore[attr-defined]
-    Consumer._add_gap = add_gap  # type: ignore[method-assign]
 
 
 class Offsets:

@@ -24,7 +24,7 @@ IMPURE = frozenset(
 )
 """What a module of processors/ may not import: IO, clocks, chance, settings and logs."""
 
-FAUST_SHELL = frozenset({"agents.py", "faust_offsets.py"})
+FAUST_SHELL = frozenset({"agents.py", "faust_mended.py", "faust_offsets.py"})
 """Modules of processors/ that are the Faust worker itself, and so cannot be pure."""
 
 VAGUE_NAMES = frozenset({"utils", "util", "helpers", "helper", "common", "misc", "tools", "base"})

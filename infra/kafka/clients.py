@@ -18,6 +18,9 @@ IN_FLIGHT_BYTES_MAX = 64 * 1024 * 1024
 """What a producer holds that no broker has acknowledged."""
 SOCKET_TIMEOUT_MS, RECONNECT_MS_MAX = 10_000, 1_000
 
+FETCH_TOGETHER = 256 * 1024, 0.1
+"""Bytes and seconds of messages of history that brokers gather for an answer: each fetch has its
+price, on both sides."""
 METADATA_SECONDS_MAX = 10
 """How long partitions that were added to a topic may stay unread."""
 
@@ -81,6 +84,7 @@ def consumer_config(
     *,
     reset: Literal["earliest", "latest", "error"] = "earliest",
     client_id: str = "headrace",
+    together: bool = False,
 ) -> Config:
     """A consumer that commits nothing by itself.
 
@@ -94,7 +98,10 @@ def consumer_config(
         Where to begin without a committed offset, or with one that is no longer kept.
     client_id
         How the brokers' logs name it.
+    together
+        Whether brokers may hold messages back until there are more of them.
     """
+    fetch_bytes, fetch_seconds = FETCH_TOGETHER if together else (1, 0.5)
     config = client_config(kafka, client_id) | {
         "group.id": group,
         "enable.auto.commit": False,
@@ -109,6 +116,8 @@ def consumer_config(
         # Partitions that are added while it runs are found so.
         "topic.metadata.refresh.interval.ms": METADATA_SECONDS_MAX * 1000,
         "message.max.bytes": wire_bytes_max(kafka),
+        "fetch.min.bytes": fetch_bytes,
+        "fetch.wait.max.ms": int(1000 * fetch_seconds),
         "fetch.max.bytes": max(PREFETCH_BYTES_MAX, wire_bytes_max(kafka)),
         "receive.message.max.bytes": max(PREFETCH_BYTES_MAX, wire_bytes_max(kafka)) + 1024**2,
         "queued.max.messages.kbytes": PREFETCH_BYTES_MAX // 1024,

@@ -23,7 +23,7 @@ from faust import App
 
 from infra.contracts import declare_contracts
 from infra.kafka.admin import check_topics, connect
-from infra.kafka.clients import METADATA_SECONDS_MAX, wire_bytes_max
+from infra.kafka.clients import FETCH_TOGETHER, METADATA_SECONDS_MAX, wire_bytes_max
 from infra.kafka.faust_broker import faust_brokers, faust_credentials
 from infra.kafka.producer import EnvelopeProducer
 from infra.roles.membership import Membership, members_of
@@ -34,7 +34,7 @@ from infra.roles.topic_reader import TopicReader
 from infra.settings import Settings
 from infra.settings_cluster import KafkaSettings
 from processors.abi import build_layouts
-from processors.agent_plan import Plan
+from processors.agent_plan import Fetching, Plan
 from processors.agents import build_app
 from processors.steps import build_steps
 from schemas.errors import Permanent
@@ -115,6 +115,7 @@ def make_plan(
         reorg,
         settings.limits.fork,
         partial(TopicReader, settings.kafka),
+        Fetching(*FETCH_TOGETHER) if lane == "history" else Fetching(),
         accept_lost,
         rebuild_forks and reorg,
     )

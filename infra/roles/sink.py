@@ -140,7 +140,9 @@ class SinkRole:
         }
         known = KnownSegments(storage.connect(), storage.database, facts, storage.chain_id)
         contact = Contact(kafka)
-        config = consumer_config(kafka, group, reset="error", client_id="headrace-sink")
+        config = consumer_config(
+            kafka, group, reset="error", client_id="headrace-sink", together=lane == "history"
+        )
         watch = LaneWatch(self._run, lane, self._counters)
         writer = Writer(
             storage.connect(),

@@ -1,32 +1,15 @@
-"""The Faust that is installed, mended; acknowledgements in order; offsets that are gone."""
+"""Acknowledgements in order; offsets that are gone."""
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import metadata
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.consumer.subscription_state import SubscriptionState
-from faust.tables.recovery import Recovery
-from faust.transport.consumer import Consumer
 from faust.types import TP
-from intervaltree import IntervalTree
 
-from processors.faust_offsets import (
-    FAUST_VERSION,
-    Acks,
-    EagerTables,
-    Offsets,
-    RebalanceIsActivity,
-    patch_faust,
-    read_all,
-)
-from schemas.errors_process import FaustUntested, MessagesSkipped, OffsetsLost, WorkerFailed
+from processors.faust_offsets import Acks, Offsets, read_all
+from schemas.errors_process import MessagesSkipped, OffsetsLost, WorkerFailed
 from schemas.segments import Envelope
 
 PLACE = TP("raw.logs.history", 0)
@@ -226,126 +209,3 @@ async def test_a_new_assignment_begins_where_it_was_committed() -> None:
     await offsets.check(any_event(app, 50, generation=2))
 
     assert app.asked == 0
-
-
-class Reader:
-    """What Faust's consumer keeps of one partition, without its brokers."""
-
-    def __init__(self) -> None:
-        self._committed_offset: dict[TP, int | None] = {PLACE: 10}
-        self._gap: dict[TP, IntervalTree] = defaultdict(IntervalTree)
-        self._acked: dict[TP, list[int]] = defaultdict(list)
-        self._acked_index: dict[TP, set[int]] = defaultdict(set)
-
-
-async def commits(reader: Any) -> list[int | None]:
-    """What Faust commits, interval by interval, after reading 10, 13, 16 and 19 and 20."""
-    before = 9
-    found = []
-    for offset in (10, 13, 16, 19, 20):
-        if offset - before > 1:
-            await Consumer._add_gap(reader, PLACE, before + 1, offset)
-        reader._acked[PLACE].append(offset)
-        before = offset
-    for _ in range(5):
-        committed = Consumer._new_offset(reader, PLACE)
-        found.append(committed)
-        if committed is not None:
-            reader._committed_offset[PLACE] = committed
-    return found
-
-
-def test_commits_pass_all_gaps_at_once() -> None:
-    patch_faust()
-    patch_faust()
-
-    assert asyncio.run(commits(Reader()))[0] == 21
-
-
-def test_faust_itself_still_crawls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If this fails, an upgraded Faust has mended it, and the patch can go."""
-    patch_faust()
-    mended: Any = Consumer._add_gap
-    monkeypatch.setattr(Consumer, "_add_gap", mended.original)
-
-    assert asyncio.run(commits(Reader()))[0] != 21
-
-
-async def test_a_consumer_is_not_idle_while_its_group_rebalances() -> None:
-    state = SubscriptionState()
-    told: list[str] = []
-
-    class Client:
-        _subscription = state
-        _coordinator = SimpleNamespace(generation=7)
-
-    class Thread:
-        """What the listener sees of Faust's consumer thread."""
-
-        app = SimpleNamespace(on_rebalance_start=lambda: told.append("begins"))
-
-        def _ensure_consumer(self) -> Client:
-            return Client()
-
-        async def on_partitions_revoked(self, _revoked: object) -> None:
-            told.append("revoked")
-
-        async def on_partitions_assigned(self, _assigned: object, generation: int) -> None:
-            told.append(f"assigned {generation}")
-            assert state.fetcher_idle_time == 0
-
-    state._last_fetch_ended -= 1000
-    listener = RebalanceIsActivity(Thread())
-    for _ in range(2):
-        assert state.fetcher_idle_time > 0
-        await listener.on_partitions_revoked(())
-        assert state.fetcher_idle_time == 0
-        await listener.on_partitions_assigned(())
-    assert told == ["begins", "revoked", "assigned 7"] * 2
-    assert 0 < state.fetcher_idle_time < 1000
-
-
-async def test_no_message_flows_before_it_is_known_where_to_begin(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    calls: list[str] = []
-
-    async def completed(_recovery: Recovery, generation_id: int) -> None:
-        calls.append(f"generation {generation_id}")
-
-    class App:
-        def __init__(self) -> None:
-            self.consumer = self.flow_control = self.conf = self
-            self.stream_recovery_delay = 0.0
-
-        def stop_flow(self) -> None:
-            calls.append("stop_flow")
-
-        def suspend(self) -> None:
-            calls.append("suspend")
-
-    monkeypatch.setattr(Recovery, "on_recovery_completed", completed)
-    app: Any = App()
-    recovery = EagerTables(app).recovery
-    await recovery.on_recovery_completed(3)
-
-    assert calls == ["stop_flow", "suspend", "generation 3"]
-
-
-def test_faust_itself_still_lets_messages_flow_first() -> None:
-    """If this fails, an upgraded Faust has mended it, and our recovery can go."""
-    source = inspect.getsource(Recovery.on_recovery_completed)
-    flows = [source.index(one) for one in ("resume_partitions(", "perform_seek", "control.resume")]
-
-    assert flows == sorted(flows)
-    assert "stop_flow" not in source
-
-
-def test_another_faust_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("processors.faust_offsets.metadata.version", lambda _: "0.16.0")
-    with pytest.raises(FaustUntested, match=r"HR-6207: faust-streaming 0\.16\.0"):
-        patch_faust()
-
-
-def test_the_installed_faust_is_the_one_that_is_mended() -> None:
-    assert metadata.version("faust-streaming") == FAUST_VERSION

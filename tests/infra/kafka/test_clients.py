@@ -137,6 +137,14 @@ def test_a_reader_may_choose_where_it_begins() -> None:
     assert "group.instance.id" not in config
 
 
+def test_only_history_waits_for_more_of_it() -> None:
+    fetch = ("fetch.min.bytes", "fetch.wait.max.ms")
+    head, history = (consumer_config(KafkaSettings(), "g", together=one) for one in (False, True))
+
+    assert [head[key] for key in fetch] == [1, 500]
+    assert [history[key] for key in fetch] == [256 * 1024, 100]
+
+
 def test_plain_text_beyond_this_machine_is_warned_of() -> None:
     with capture_logs() as lines:
         warn_if_exposed(KafkaSettings(bootstrap=("127.0.0.1:9092", "kafka.example.net:9092")))

@@ -35,6 +35,7 @@ def test_each_lane_has_its_agents() -> None:
     assert [step.agent for step in history.steps] == ["decode", "aggregate"]
     assert [step.agent for step in head.steps] == ["decode", "aggregate"]
     assert (history.reorg, head.reorg) == (False, True)
+    assert head.fetching.bytes_min == 1 < history.fetching.bytes_min
     assert (history.app_id, head.app_id) == ("x.process.history", "x.process.head")
 
 

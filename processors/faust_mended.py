@@ -1,0 +1,134 @@
+"""Faust in, Faust without the faults that were found in it out.
+
+Impure, as `processors.agents` is: classes of Faust with what is wrong in them done otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable
+from contextlib import ExitStack
+from importlib import metadata
+from typing import Any
+
+import faust
+from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
+from faust.transport.drivers.aiokafka import (
+    AIOKafkaConsumerThread,
+    Consumer,
+    ConsumerRebalanceListener,
+)
+from faust.types import TP
+
+from processors.agent_plan import Fetching
+from schemas.errors_process import FaustUntested
+
+FAUST_VERSION = "0.15.3"
+"""The version whose behaviour was measured, and is mended below."""
+
+
+def check_version() -> None:
+    """See that the Faust that is installed is the one that is mended.
+
+    Raises
+    ------
+    FaustUntested
+        If it is another.
+    """
+    found = metadata.version("faust-streaming")
+    if found != FAUST_VERSION:
+        raise FaustUntested(found=found, expected=FAUST_VERSION)
+
+
+def mend_consumer(app: faust.App, fetching: Fetching) -> None:
+    """Let an app that has not started read by a `MendedConsumer`."""
+    transport: Any = app.transport
+    transport.Consumer = type("Consumer", (MendedConsumer,), {"fetching": fetching})
+
+
+class QuietRecovery(Recovery):
+    """Recovers tables, and lets no message to the agents before it is known where they begin.
+
+    Faust turns the flow on to read a changelog. With the flow on it then lets the agents'
+    partitions flow, seeks to what is committed, and turns the flow on once more: which empties
+    the agents' queues of what they were given meanwhile, and nobody reads it again.
+    """
+
+    async def on_recovery_completed(self, generation_id: int = 0) -> None:
+        """As Faust's own, with the flow turned off until its end."""
+        self.app.consumer.stop_flow()
+        self.app.flow_control.suspend()
+        await super().on_recovery_completed(generation_id)
+
+
+class EagerTables(TableManager):
+    """Every agent and table is declared before the app starts: nothing is waited for."""
+
+    @property
+    def recovery(self) -> Recovery:
+        """The service that recovers tables."""
+        if self._recovery is None:
+            self._recovery = QuietRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery
+
+    async def on_start(self) -> None:
+        """As Faust's own, without its first second of sleep."""
+        await self._update_channels()
+        await self.recovery.start()
+
+
+class RebalanceIsActivity(ConsumerRebalanceListener):
+    """A consumer is not idle while its group rebalances.
+
+    The client leaves a group when nobody has fetched for the poll interval, and joins none before
+    somebody fetches. Faust fetches nothing from the first word of a rebalance to its end. So a
+    worker that was silent for the poll interval, or whose last commit before the rebalance took
+    that long (brokers that were away), would wait for ever, without an error.
+    """
+
+    def __init__(self, thread: Any) -> None:
+        super().__init__(thread)
+        self._client = thread
+        self._rebalance = ExitStack()
+
+    def on_partitions_revoked(self, revoked: Iterable[Any]) -> Awaitable[None]:
+        """A rebalance begins."""
+        self._rebalance.close()
+        subscription = self._client._ensure_consumer()._subscription
+        self._rebalance.enter_context(subscription.fetch_context())
+        return super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        """A rebalance has ended."""
+        try:
+            await super().on_partitions_assigned(assigned)
+        finally:
+            self._rebalance.close()
+
+
+class MendedConsumer(Consumer):
+    """Faust's consumer: its rebalances end, its gaps end where they do, and it fetches as told."""
+
+    RebalanceListener = RebalanceIsActivity
+    fetching = Fetching()
+    """How it fetches."""
+
+    def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
+        return FetchingThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        # Faust takes the message behind a gap (compaction, markers, retention) for a part of it.
+        # Its offset is then listed twice once it is acknowledged, and commits crawl: one gap an
+        # interval.
+        await super()._add_gap(tp, offset_from, offset_to - 1)
+
+
+class FetchingThread(AIOKafkaConsumerThread):
+    """Its thread: Faust has no setting for how much is worth an answer of the brokers."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        client: Any = super()._create_worker_consumer(transport)
+        fetching: Fetching = self.consumer.fetching  # type: ignore[attr-defined]
+        client._fetch_min_bytes = fetching.bytes_min
+        client._fetch_max_wait_ms = int(1000 * fetching.seconds_max)
+        return client

@@ -1,0 +1,156 @@
+"""The Faust that is installed, mended."""
+
+from __future__ import annotations
+
+import inspect
+from collections import defaultdict
+from importlib import metadata
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka.consumer.subscription_state import SubscriptionState
+from faust.tables.recovery import Recovery
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
+from faust.types import TP
+from intervaltree import IntervalTree
+
+from processors.agent_plan import Fetching
+from processors.faust_mended import (
+    FAUST_VERSION,
+    EagerTables,
+    FetchingThread,
+    MendedConsumer,
+    RebalanceIsActivity,
+    check_version,
+    mend_consumer,
+)
+from schemas.errors_process import FaustUntested
+
+PLACE = TP("raw.logs.history", 0)
+
+
+async def commits(kind: type[Consumer]) -> list[int | None]:
+    """What a consumer commits, interval by interval, after reading 10, 13, 16 and 19 and 20."""
+    reader: Any = kind.__new__(kind)
+    reader._committed_offset = {PLACE: 10}
+    reader._gap, reader._acked = defaultdict(IntervalTree), defaultdict(list)
+    reader._acked_index = defaultdict(set)
+    before = 9
+    found = []
+    for offset in (10, 13, 16, 19, 20):
+        if offset - before > 1:
+            await reader._add_gap(PLACE, before + 1, offset)
+        reader._acked[PLACE].append(offset)
+        before = offset
+    for _ in range(5):
+        committed = reader._new_offset(PLACE)
+        found.append(committed)
+        if committed is not None:
+            reader._committed_offset[PLACE] = committed
+    return found
+
+
+async def test_commits_pass_all_gaps_at_once() -> None:
+    assert (await commits(MendedConsumer))[0] == 21
+
+
+async def test_faust_itself_still_crawls() -> None:
+    """If this fails, an upgraded Faust has mended it, and ours can go."""
+    assert (await commits(Consumer))[0] != 21
+
+
+async def test_brokers_answer_a_fetch_as_the_plan_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    client: Any = AIOKafkaConsumer(bootstrap_servers="127.0.0.1:1")
+    assert client._fetch_min_bytes == 1, "the client of this version keeps it elsewhere"
+    assert client._fetch_max_wait_ms == 500
+    monkeypatch.setattr(AIOKafkaConsumerThread, "_create_worker_consumer", lambda *_: client)
+    app: Any = SimpleNamespace(transport=SimpleNamespace())
+    mend_consumer(app, Fetching(4096, 0.25))
+    thread: Any = FetchingThread.__new__(FetchingThread)
+    thread.consumer = app.transport.Consumer.__new__(app.transport.Consumer)
+
+    assert thread._create_worker_consumer(app.transport) is client
+    assert (client._fetch_min_bytes, client._fetch_max_wait_ms) == (4096, 250)
+    await client.stop()
+
+
+async def test_a_consumer_is_not_idle_while_its_group_rebalances() -> None:
+    state = SubscriptionState()
+    told: list[str] = []
+
+    class Client:
+        _subscription = state
+        _coordinator = SimpleNamespace(generation=7)
+
+    class Thread:
+        """What the listener sees of Faust's consumer thread."""
+
+        app = SimpleNamespace(on_rebalance_start=lambda: told.append("begins"))
+
+        def _ensure_consumer(self) -> Client:
+            return Client()
+
+        async def on_partitions_revoked(self, _revoked: object) -> None:
+            told.append("revoked")
+
+        async def on_partitions_assigned(self, _assigned: object, generation: int) -> None:
+            told.append(f"assigned {generation}")
+            assert state.fetcher_idle_time == 0
+
+    state._last_fetch_ended -= 1000
+    listener = RebalanceIsActivity(Thread())
+    for _ in range(2):
+        assert state.fetcher_idle_time > 0
+        await listener.on_partitions_revoked(())
+        assert state.fetcher_idle_time == 0
+        await listener.on_partitions_assigned(())
+    assert told == ["begins", "revoked", "assigned 7"] * 2
+    assert 0 < state.fetcher_idle_time < 1000
+
+
+async def test_no_message_flows_before_it_is_known_where_to_begin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[str] = []
+
+    async def completed(_recovery: Recovery, generation_id: int) -> None:
+        calls.append(f"generation {generation_id}")
+
+    class App:
+        def __init__(self) -> None:
+            self.consumer = self.flow_control = self.conf = self
+            self.stream_recovery_delay = 0.0
+
+        def stop_flow(self) -> None:
+            calls.append("stop_flow")
+
+        def suspend(self) -> None:
+            calls.append("suspend")
+
+    monkeypatch.setattr(Recovery, "on_recovery_completed", completed)
+    app: Any = App()
+    recovery = EagerTables(app).recovery
+    await recovery.on_recovery_completed(3)
+
+    assert calls == ["stop_flow", "suspend", "generation 3"]
+
+
+def test_faust_itself_still_lets_messages_flow_first() -> None:
+    """If this fails, an upgraded Faust has mended it, and our recovery can go."""
+    source = inspect.getsource(Recovery.on_recovery_completed)
+    flows = [source.index(one) for one in ("resume_partitions(", "perform_seek", "control.resume")]
+
+    assert flows == sorted(flows)
+    assert "stop_flow" not in source
+
+
+def test_another_faust_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("processors.faust_mended.metadata.version", lambda _: "0.16.0")
+    with pytest.raises(FaustUntested, match=r"HR-6207: faust-streaming 0\.16\.0"):
+        check_version()
+
+
+def test_the_installed_faust_is_the_one_that_is_mended() -> None:
+    assert metadata.version("faust-streaming") == FAUST_VERSION
