@@ -7,6 +7,7 @@ come in and columns go out; nothing is read, encoded or written. `eth_abi.decode
 
 from __future__ import annotations
 
+import argparse
 import resource
 import time
 from collections.abc import Callable
@@ -147,6 +148,7 @@ def reference(
 
 def main() -> None:
     """Measure and record."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     layouts = build_layouts()
     tables = {event.table.name: event.layouts[-1] for event in builtin_events()}
     size = BLOCKS * LOGS_A_BLOCK

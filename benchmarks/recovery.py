@@ -33,13 +33,15 @@ from infra.settings_sources import load_settings
 from schemas.topics import topic_name
 
 BLOCKS = 10_000
-BLOCKS_PER_SECOND = 40
-"""So much comes in: each of four partitions gets a segment of ten blocks a second."""
-PARTITIONS = 4
+BLOCKS_PER_SECOND = 20
+"""So much comes in: each of two partitions gets a segment of ten blocks a second."""
+PARTITIONS = 2
 BATCH_SECONDS_MAX = 1.0
 POLL_SECONDS = 0.02
 STILL_SECONDS_MAX = 120.0
-BETWEEN_SECONDS = 3.0
+BETWEEN_SECONDS = 14.0
+"""Before each kill: so a role has lived for longer than `STEADY_SECONDS` when its turn comes again,
+and the supervisor does not take it for one that fails at its start."""
 
 Places = dict[int, int]
 """How far each partition is."""

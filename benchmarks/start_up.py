@@ -6,6 +6,7 @@ is the least of `ROUNDS`, because whatever else a machine does can only add.
 
 from __future__ import annotations
 
+import argparse
 import resource
 import subprocess
 import sys
@@ -90,6 +91,7 @@ def run() -> dict[str, Any]:
 
 def main() -> None:
     """Measure and record."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     record("start_up", run())
 
 
