@@ -5,6 +5,7 @@ Impure, as `processors.agents` is: classes of Faust with what is wrong in them d
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Iterable
 from contextlib import ExitStack
 from importlib import metadata
@@ -23,21 +24,24 @@ from faust.types import TP
 from processors.agent_plan import Fetching
 from schemas.errors_process import FaustUntested
 
-FAUST_VERSION = "0.15.3"
-"""The version whose behaviour was measured, and is mended below."""
+VERSIONS = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0"}
+"""The versions whose behaviour was measured, and is mended below."""
+INTERVALS_MAX = 2
+"""Poll intervals for which a rebalance counts as activity."""
 
 
 def check_version() -> None:
-    """See that the Faust that is installed is the one that is mended.
+    """See that the Faust that is installed, and its client, are the ones that are mended.
 
     Raises
     ------
     FaustUntested
-        If it is another.
+        If one of them is another.
     """
-    found = metadata.version("faust-streaming")
-    if found != FAUST_VERSION:
-        raise FaustUntested(found=found, expected=FAUST_VERSION)
+    for package, expected in VERSIONS.items():
+        found = metadata.version(package)
+        if found != expected:
+            raise FaustUntested(package=package, found=found, expected=expected)
 
 
 def mend_consumer(app: faust.App, fetching: Fetching) -> None:
@@ -83,7 +87,8 @@ class RebalanceIsActivity(ConsumerRebalanceListener):
     The client leaves a group when nobody has fetched for the poll interval, and joins none before
     somebody fetches. Faust fetches nothing from the first word of a rebalance to its end. So a
     worker that was silent for the poll interval, or whose last commit before the rebalance took
-    that long (brokers that were away), would wait for ever, without an error.
+    that long (brokers that were away), would wait for ever, without an error. For `INTERVALS_MAX`
+    only: an agent that never gives its event back is to lose its place in the group.
     """
 
     def __init__(self, thread: Any) -> None:
@@ -96,6 +101,9 @@ class RebalanceIsActivity(ConsumerRebalanceListener):
         self._rebalance.close()
         subscription = self._client._ensure_consumer()._subscription
         self._rebalance.enter_context(subscription.fetch_context())
+        seconds = INTERVALS_MAX * self._client.app.conf.broker_max_poll_interval
+        ending = asyncio.get_running_loop().call_later(seconds, self._rebalance.close)
+        self._rebalance.callback(ending.cancel)
         return super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:

@@ -97,9 +97,9 @@ class HeadsLost(Permanent):
 
 
 class FaustUntested(Permanent):
-    """The installed Faust is not the version whose behaviour we rely on and patch."""
+    """The installed Faust, or its client, is not the version that we rely on and mend."""
 
     code = "HR-6207"
-    what = "faust-streaming {found} is installed, {expected} is needed"
-    why = "its handling of offsets is patched, which is proven for that version only"
+    what = "{package} {found} is installed, {expected} is needed"
+    why = "what it does with offsets and rebalances is mended, and proven for that version only"
     fix = "install the locked dependencies (`make setup`, or the image of this version)"

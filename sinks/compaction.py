@@ -73,6 +73,7 @@ class Compactor:
     ) -> None:
         self._connection, self._database, self._publisher = connection, database, publisher
         self._settings, self._new_load_id = settings or FoldSettings(), new_load_id
+        self._mixed: frozenset[int] = frozenset()
         self._streams: dict[str, list[Table]] = {}
         for table in tables:
             self._streams.setdefault(table.stream, []).append(table)
@@ -87,7 +88,9 @@ class Compactor:
         HeadraceError
             Another of HR-40xx.
         """
-        folds = self._publisher.change(lambda canon: plan_folds(canon, self._settings))
+        folds = self._publisher.change(
+            lambda canon: plan_folds(canon, self._settings, without=self._mixed)
+        )
         return [done for fold in folds for done in self.apply(fold)]
 
     def apply(self, fold: Fold) -> list[Folded]:
@@ -107,9 +110,12 @@ class Compactor:
             if row.stream == fold.stream
         ]
         contents = [(row.load_id, row.from_block, row.content_version) for row in source_rows]
+        split = alike(fold, contents)
+        # What is on the edge of two contents is left for good, and must not be planned again.
+        self._mixed |= split.mixed
         return [
             self._apply(part, of_these(source_rows, part.sources), version)
-            for version, part in alike(fold, contents).items()
+            for version, part in split.folds.items()
         ]
 
     def _apply(self, fold: Fold, source_rows: Sequence[LedgerRow], version: str) -> Folded:

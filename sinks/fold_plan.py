@@ -65,14 +65,26 @@ class _Knot:
         return sum(len(group) > 1 for group in self.groups)
 
 
-def plan_folds(canon: Canon, settings: FoldSettings) -> list[Fold]:
-    """What is worth folding now: final head blocks, and small loads if there are many."""
+def plan_folds(
+    canon: Canon, settings: FoldSettings, *, without: Set[int] = frozenset()
+) -> list[Fold]:
+    """What is worth folding now: final head blocks, and small loads if there are many.
+
+    Parameters
+    ----------
+    canon, settings
+        What is shown, and when to fold it.
+    without
+        Loads that cannot be folded, nor what shares a segment or a load with them.
+    """
     shown = canon.shown
     if shown is None or shown.finalized is None:
         return []
     top = min(shown.head.number, shown.finalized.number)
     found = {
-        (stream, partition): _knots(tiling, partition, top)
+        (stream, partition): [
+            one for one in _knots(tiling, partition, top) if one.loads.isdisjoint(without)
+        ]
         for stream, tiling in canon.tilings.items()
         for partition in tiling.open_partitions()
         if partition not in tiling.frozen
@@ -162,7 +174,7 @@ def _small(knots: Iterable[_Knot], loads_max: int) -> list[_Knot]:
     """The knots of the fewest blocks, none of which holds more than the others together.
 
     So whatever is copied ends in a load of twice the blocks at least: no row is copied more often
-    than a partition's blocks can be doubled.
+    than a partition's blocks can be doubled (and once more where the fold is split by contents).
     """
     chosen: list[_Knot] = []
     for one in sorted(knots, key=lambda one: (one.blocks, one.groups[0][0].from_block)):
@@ -187,21 +199,25 @@ def _first(group: Sequence[Piece]) -> int:
     return group[0].from_block
 
 
-def alike(fold: Fold, contents: Iterable[tuple[int, int, str]]) -> dict[str, Fold]:
-    """Split a fold by what its loads were written as.
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A fold by what its loads were written as."""
+
+    folds: dict[str, Fold]
+    """Folds of loads of one content version, by that; none that has nothing to fold."""
+    mixed: frozenset[int]
+    """Loads that share a segment, or through others a load, with another content version."""
+
+
+def alike(fold: Fold, contents: Iterable[tuple[int, int, str]]) -> Split:
+    """Split a fold: a plan does not know contents.
 
     Parameters
     ----------
     fold
-        What was planned; a plan does not know contents.
+        What was planned.
     contents
         (load, first block, content version) of everything that its loads hold.
-
-    Returns
-    -------
-    dict
-        A fold of loads of one content version, by that. What shares a load or a segment with
-        another version can be part of none; neither is one that is left with nothing to fold.
     """
     firsts = [first for first, _, _ in fold.segments]
     versions: list[set[str]] = [set() for _ in firsts]
@@ -223,4 +239,5 @@ def alike(fold: Fold, contents: Iterable[tuple[int, int, str]]) -> dict[str, Fol
         if len(sources) > 1 or any(parts[at] > 1 for at in own):
             segments = tuple(fold.segments[at] for at in own)
             found[version] = Fold(fold.stream, fold.partition, segments, sources)
-    return found
+    mixed = [some for some, one in zip(loads, versions, strict=True) if len(one) > 1]
+    return Split(found, frozenset().union(*mixed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections import defaultdict
 from importlib import metadata
@@ -18,7 +19,7 @@ from intervaltree import IntervalTree
 
 from processors.agent_plan import Fetching
 from processors.faust_mended import (
-    FAUST_VERSION,
+    VERSIONS,
     EagerTables,
     FetchingThread,
     MendedConsumer,
@@ -76,38 +77,50 @@ async def test_brokers_answer_a_fetch_as_the_plan_says(monkeypatch: pytest.Monke
     await client.stop()
 
 
+class Thread:
+    """What the listener sees of Faust's consumer thread."""
+
+    def __init__(self, interval: float) -> None:
+        self.state = SubscriptionState()
+        self.state._last_fetch_ended -= 1000
+        self.told: list[str] = []
+        self.app = SimpleNamespace(
+            on_rebalance_start=lambda: self.told.append("begins"),
+            conf=SimpleNamespace(broker_max_poll_interval=interval),
+        )
+
+    def _ensure_consumer(self) -> Any:
+        coordinator = SimpleNamespace(generation=7)
+        return SimpleNamespace(_subscription=self.state, _coordinator=coordinator)
+
+    async def on_partitions_revoked(self, _revoked: object) -> None:
+        self.told.append("revoked")
+
+    async def on_partitions_assigned(self, _assigned: object, generation: int) -> None:
+        self.told.append(f"assigned {generation}")
+        assert self.state.fetcher_idle_time == 0
+
+
 async def test_a_consumer_is_not_idle_while_its_group_rebalances() -> None:
-    state = SubscriptionState()
-    told: list[str] = []
-
-    class Client:
-        _subscription = state
-        _coordinator = SimpleNamespace(generation=7)
-
-    class Thread:
-        """What the listener sees of Faust's consumer thread."""
-
-        app = SimpleNamespace(on_rebalance_start=lambda: told.append("begins"))
-
-        def _ensure_consumer(self) -> Client:
-            return Client()
-
-        async def on_partitions_revoked(self, _revoked: object) -> None:
-            told.append("revoked")
-
-        async def on_partitions_assigned(self, _assigned: object, generation: int) -> None:
-            told.append(f"assigned {generation}")
-            assert state.fetcher_idle_time == 0
-
-    state._last_fetch_ended -= 1000
-    listener = RebalanceIsActivity(Thread())
+    thread: Any = Thread(300.0)
+    listener = RebalanceIsActivity(thread)
     for _ in range(2):
-        assert state.fetcher_idle_time > 0
+        assert thread.state.fetcher_idle_time > 0
         await listener.on_partitions_revoked(())
-        assert state.fetcher_idle_time == 0
+        assert thread.state.fetcher_idle_time == 0
         await listener.on_partitions_assigned(())
-    assert told == ["begins", "revoked", "assigned 7"] * 2
-    assert 0 < state.fetcher_idle_time < 1000
+    assert thread.told == ["begins", "revoked", "assigned 7"] * 2
+    assert 0 < thread.state.fetcher_idle_time < 1000
+
+
+async def test_a_rebalance_that_does_not_end_is_no_activity_for_ever() -> None:
+    """As where an agent hangs: the group is to lose it, and it is started again."""
+    thread: Any = Thread(0.0)
+    listener = RebalanceIsActivity(thread)
+    await listener.on_partitions_revoked(())
+    assert thread.state.fetcher_idle_time == 0
+    await asyncio.sleep(0.001)
+    assert 0 < thread.state.fetcher_idle_time < 1000
 
 
 async def test_no_message_flows_before_it_is_known_where_to_begin(
@@ -146,11 +159,13 @@ def test_faust_itself_still_lets_messages_flow_first() -> None:
     assert "stop_flow" not in source
 
 
-def test_another_faust_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("processors.faust_mended.metadata.version", lambda _: "0.16.0")
-    with pytest.raises(FaustUntested, match=r"HR-6207: faust-streaming 0\.16\.0"):
+@pytest.mark.parametrize("package", VERSIONS)
+def test_another_faust_is_refused(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    found = VERSIONS | {package: "99.0"}
+    monkeypatch.setattr("processors.faust_mended.metadata.version", found.__getitem__)
+    with pytest.raises(FaustUntested, match=rf"HR-6207: {package} 99\.0"):
         check_version()
 
 
 def test_the_installed_faust_is_the_one_that_is_mended() -> None:
-    assert metadata.version("faust-streaming") == FAUST_VERSION
+    assert {package: metadata.version(package) for package in VERSIONS} == VERSIONS

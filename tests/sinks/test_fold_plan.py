@@ -175,7 +175,8 @@ def planned(*segments: int, loads: Iterable[int]) -> Fold:
 
 def test_loads_of_one_content_are_folded_as_planned() -> None:
     fold = planned(0, 10, loads={1, 2, 3})
-    assert alike(fold, [(1, 0, "a"), (2, 5, "a"), (3, 10, "a")]) == {"a": fold}
+    split = alike(fold, [(1, 0, "a"), (2, 5, "a"), (3, 10, "a")])
+    assert (split.folds, split.mixed) == ({"a": fold}, frozenset())
 
 
 def test_a_change_of_content_splits_a_fold() -> None:
@@ -183,18 +184,34 @@ def test_a_change_of_content_splits_a_fold() -> None:
     fold = planned(0, 10, 20, 30, 40, loads=range(1, 8))
     contents = [(1, 0, "a"), (2, 10, "a"), (3, 20, "a"), (4, 25, "b")]
     contents += [(5, 30, "b"), (6, 35, "b"), (7, 40, "b")]
-    assert alike(fold, contents) == {
+    split = alike(fold, contents)
+    assert split.folds == {
         "a": planned(0, 10, loads={1, 2}),
         "b": planned(30, 40, loads={5, 6, 7}),
     }
+    assert split.mixed == {3, 4}
 
 
 def test_what_shares_a_load_with_other_content_is_left() -> None:
     fold = planned(0, 10, 20, 30, loads=range(1, 6))
     contents = [(1, 0, "a"), (2, 5, "a"), (2, 10, "a"), (3, 15, "b"), (4, 20, "b"), (5, 30, "b")]
-    assert alike(fold, contents) == {"b": planned(20, 30, loads={4, 5})}
+    split = alike(fold, contents)
+    assert split.folds == {"b": planned(20, 30, loads={4, 5})}
+    assert split.mixed == {1, 2, 3}
 
 
 def test_one_load_is_folded_only_if_it_holds_parts() -> None:
     fold = planned(0, 10, loads={1, 2})
-    assert alike(fold, [(1, 0, "a"), (2, 10, "b"), (2, 15, "b")]) == {"b": planned(10, loads={2})}
+    split = alike(fold, [(1, 0, "a"), (2, 10, "b"), (2, 15, "b")])
+    assert split.folds == {"b": planned(10, loads={2})}
+
+
+def test_what_cannot_be_folded_keeps_nothing_else_from_it() -> None:
+    follower = Follower()
+    follower.grow(120 * SIZE, lag=0)
+    lowest = set(range(1, 3 * 60 * SIZE + 1))
+    folds = plan_folds(follower.canon, SETTINGS, without=lowest)
+    assert {fold.stream for fold in folds} == set(STREAMS)
+    for fold in folds:
+        assert fold.segments[0][0] == 60 * SIZE
+        assert fold.sources.isdisjoint(lowest)

@@ -35,9 +35,22 @@ def test_a_few_messages_do_not_make_a_stream() -> None:
 def test_after_an_end_a_stream_begins_anew() -> None:
     pace, last = fed(0.001, 1000)
     assert pace.ended(last + 0.3)
-    pace.took(last + 5)
-    assert not pace.ended(last + 5.9)
-    assert pace.ended(last + 6)
+    for number in range(GAPS):
+        pace.took(last + 60 + 0.001 * number)
+    assert not pace.ended(last + 60.2)
+    assert pace.ended(last + 60.3)
+
+
+def test_a_stream_by_fits_and_starts_is_taken_for_ended_once() -> None:
+    pace, last = fed(0.001, 1000)
+    assert pace.ended(last + 0.3)
+    for _ in range(5):
+        for _ in range(100):
+            last += 0.001
+            pace.took(last)
+        last += 0.7
+        assert not pace.ended(last)
+    assert pace.ended(last + 0.4)
 
 
 def test_while_nobody_looks_it_is_not_silent() -> None:
