@@ -40,6 +40,8 @@ STDERR = 2
 DRAIN_GRACE_SECONDS = 5.0
 """Beyond the drain's own limit, before the process is ended from outside of its work."""
 DRAINING = "draining"
+WAKING = signal.SIGURG
+"""Means nothing, but whoever waits is woken by it."""
 LATENCY_BUCKETS = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0)
 
 _DECLARED = {metric.name: metric for metric in METRICS}
@@ -75,6 +77,7 @@ class RoleRun:
     def stop(self) -> None:
         """Ask the role to drain. From any thread, but from no signal handler."""
         if not self.stopping.is_set():
+            log.info("role_drains", role=self.role)
             self.stopping.set()
             threading.Thread(target=self._oversee_drain, name="drain", daemon=True).start()
 
@@ -100,6 +103,9 @@ class RoleRun:
 
         A handler may cut in anywhere, also where the main thread holds a lock: it writes a byte,
         and takes none itself. A thread that is there already does all else.
+
+        The system may give a signal to any thread, while Python handles it in the main thread
+        alone, which may wait for long. So another thread hears of each signal, and wakes that one.
         """
         heard, told = os.pipe()
         os.set_blocking(told, False)
@@ -111,6 +117,12 @@ class RoleRun:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, on_signal)
+        signal.signal(WAKING, lambda *_: None)
+        came, come = os.pipe()
+        os.set_blocking(come, False)
+        signal.set_wakeup_fd(come, warn_on_full_buffer=False)
+        main = threading.get_ident()
+        threading.Thread(target=_wake, args=(came, main), name="waker", daemon=True).start()
 
     def _hear(self, heard: int) -> None:
         """Ask for the drain at the first signal, end at the second."""
@@ -122,7 +134,6 @@ class RoleRun:
             self.stop()
 
     def _oversee_drain(self) -> None:
-        log.info("role_drains", role=self.role)
         self.health.ready(DRAINING, met=False, note="the role is ending")
         for listener in self._listeners:
             listener()
@@ -150,6 +161,14 @@ class RoleRun:
         """A histogram of seconds that schemas/metrics.py declares."""
         doc = _DECLARED[name].doc
         return Histogram(name, doc, labels, registry=self.registry, buckets=LATENCY_BUCKETS)
+
+
+def _wake(came: int, main: int) -> None:
+    """Wake the main thread at each signal that is to end the role."""
+    while True:
+        (number,) = os.read(came, 1)
+        if number in (signal.SIGTERM, signal.SIGINT):
+            signal.pthread_kill(main, WAKING)
 
 
 def run_role(

@@ -51,6 +51,11 @@ def locked(run):
     run.stopping.wait()
     print("drained", flush=True)
 
+def deaf(run):
+    import signal
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    patient(run)
+
 def stuck(run):
     print("up", flush=True)
     import threading
@@ -97,7 +102,7 @@ def fetch(port: int, path: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
-@pytest.mark.parametrize("kind", ["patient", "looping", "locked"])
+@pytest.mark.parametrize("kind", ["patient", "looping", "locked", "deaf"])
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, ExitCode.ok), (signal.SIGINT, ExitCode.interrupted)]
 )
