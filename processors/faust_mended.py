@@ -26,8 +26,9 @@ from schemas.errors_process import FaustUntested
 
 VERSIONS = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0"}
 """The versions whose behaviour was measured, and is mended below."""
-INTERVALS_MAX = 2
-"""Poll intervals for which a rebalance counts as activity."""
+REBALANCE_SECONDS_MAX, REBALANCE_INTERVALS_MAX = 300.0, 2
+"""For how long a rebalance counts as activity, and for how many poll intervals if that is more:
+longer than brokers are away."""
 
 
 def check_version() -> None:
@@ -87,8 +88,8 @@ class RebalanceIsActivity(ConsumerRebalanceListener):
     The client leaves a group when nobody has fetched for the poll interval, and joins none before
     somebody fetches. Faust fetches nothing from the first word of a rebalance to its end. So a
     worker that was silent for the poll interval, or whose last commit before the rebalance took
-    that long (brokers that were away), would wait for ever, without an error. For `INTERVALS_MAX`
-    only: an agent that never gives its event back is to lose its place in the group.
+    that long (brokers that were away), would wait for ever, without an error. The rebalance is
+    activity for a bounded time: who never gives an event back is to lose its place in the group.
     """
 
     def __init__(self, thread: Any) -> None:
@@ -101,7 +102,8 @@ class RebalanceIsActivity(ConsumerRebalanceListener):
         self._rebalance.close()
         subscription = self._client._ensure_consumer()._subscription
         self._rebalance.enter_context(subscription.fetch_context())
-        seconds = INTERVALS_MAX * self._client.app.conf.broker_max_poll_interval
+        interval = self._client.app.conf.broker_max_poll_interval
+        seconds = max(REBALANCE_SECONDS_MAX, REBALANCE_INTERVALS_MAX * interval)
         ending = asyncio.get_running_loop().call_later(seconds, self._rebalance.close)
         self._rebalance.callback(ending.cancel)
         return super().on_partitions_revoked(revoked)

@@ -113,8 +113,11 @@ async def test_a_consumer_is_not_idle_while_its_group_rebalances() -> None:
     assert 0 < thread.state.fetcher_idle_time < 1000
 
 
-async def test_a_rebalance_that_does_not_end_is_no_activity_for_ever() -> None:
+async def test_a_rebalance_that_does_not_end_is_no_activity_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """As where an agent hangs: the group is to lose it, and it is started again."""
+    monkeypatch.setattr("processors.faust_mended.REBALANCE_SECONDS_MAX", 0.0)
     thread: Any = Thread(0.0)
     listener = RebalanceIsActivity(thread)
     await listener.on_partitions_revoked(())
