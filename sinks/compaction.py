@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from schemas.errors_canon import FoldMismatch
 from schemas.tables import Table
+from sinks.canon import Canon
 from sinks.connection import Connection
 from sinks.ddl import OPEN
 from sinks.fold_plan import Fold, FoldSettings, alike, plan_folds
@@ -88,10 +89,13 @@ class Compactor:
         HeadraceError
             Another of HR-40xx.
         """
-        folds = self._publisher.change(
-            lambda canon: plan_folds(canon, self._settings, without=self._mixed)
-        )
+        folds = self._publisher.change(self._plan)
         return [done for fold in folds for done in self.apply(fold)]
+
+    def _plan(self, canon: Canon) -> list[Fold]:
+        if self._mixed and canon.shown is not None:
+            self._mixed &= frozenset(canon.shown.loads)
+        return plan_folds(canon, self._settings, without=self._mixed)
 
     def apply(self, fold: Fold) -> list[Folded]:
         """Make a fold, or several where its loads were written for different content.

@@ -31,27 +31,30 @@ from tests.infra.roles.workers import (
 RAW, EVENTS = "raw.logs.history", "events.history"
 DECODE = ("--agents", "decode")
 
-FAILING = """
+AT_THE_TWENTIETH = """
 import sys
+import time
 from pathlib import Path
 import infra.roles.process as role
 from infra.cli import main
 
 marker = Path(sys.argv.pop(1))
 
-def failing(layouts, build=role.build_steps):
+def once(layouts, build=role.build_steps):
     def derive(value):
         if not marker.exists() and (left := left_of.pop()) == 0:
             marker.touch()
-            raise RuntimeError("a fault of the decoder")
+            %s
         return decode.derive(value)
     left_of = list(range(20))
     decode = build(layouts)[0]
     return (type(decode)(decode.agent, decode.takes, decode.gives, derive),)
 
-role.build_steps = failing
+role.build_steps = once
 sys.exit(main(sys.argv[1:]))
 """
+FAILING = AT_THE_TWENTIETH % "raise RuntimeError('a fault of the decoder')"
+SLOW = AT_THE_TWENTIETH % "time.sleep(13)"
 
 
 SILENT = """
@@ -69,29 +72,6 @@ async def silent(self):
 if not marker.exists():
     marker.touch()
     GroupCoordinator._do_heartbeat = silent
-sys.exit(main(sys.argv[1:]))
-"""
-
-SLOW = """
-import sys
-import time
-from pathlib import Path
-import infra.roles.process as role
-from infra.cli import main
-
-marker = Path(sys.argv.pop(1))
-
-def slow(layouts, build=role.build_steps):
-    def derive(value):
-        if not marker.exists() and (left := left_of.pop()) == 0:
-            time.sleep(13)
-            marker.touch()
-        return decode.derive(value)
-    left_of = list(range(20))
-    decode = build(layouts)[0]
-    return (type(decode)(decode.agent, decode.takes, decode.gives, derive),)
-
-role.build_steps = slow
 sys.exit(main(sys.argv[1:]))
 """
 
