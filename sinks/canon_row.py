@@ -77,8 +77,8 @@ class Reorg:
     removed: tuple[BlockRef, ...]
     """Visible blocks that left, newest first."""
     added: tuple[BlockRef, ...]
-    """Visible blocks that joined, oldest first, without gaps; those that came by history after a
-    time when nobody followed the head are told of as far as their segment's end."""
+    """Visible blocks that joined, oldest first, without gaps. Where history came before the fork's
+    word of it, the canon tells them up to that segment's end, and the stored rows the rest."""
 
 
 @dataclass(frozen=True, slots=True)

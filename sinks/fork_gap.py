@@ -7,8 +7,12 @@ hashes follow from the window's first block, parent by parent, over the rows tha
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
 from schemas.segments import BlockRef
 from sinks.canon import Canon
+from sinks.canon_row import Reorg
 from sinks.connection import Connection
 from sinks.ddl import OPEN
 
@@ -65,3 +69,27 @@ def settle_doubts(connection: Connection, database: str, canon: Canon) -> None:
     while (doubt := canon.doubt()) is not None and doubt != asked:
         canon.settle(doubt[0], read_ancestors(connection, database, *doubt))
         asked = doubt
+
+
+def tell_joined(reorg: Reorg, read_below: Callable[[BlockRef, int], Sequence[BlockRef]]) -> Reorg:
+    """Add the blocks that joined by history which came before the fork's word of them.
+
+    Parameters
+    ----------
+    reorg
+        What the canon tells: the blocks that joined, up to one that nobody named.
+    read_below
+        A block and a height in, the block's ancestors from there on out: `read_ancestors`.
+
+    Returns
+    -------
+    Reorg
+        With all that joined, up to the new head; as it was where its rows are not stored.
+    """
+    if not reorg.added or reorg.added[-1] == reorg.new_head:
+        return reorg
+    told = reorg.added[-1]
+    below = read_below(reorg.new_head, told.number)
+    if not below or below[0] != told:
+        return reorg
+    return replace(reorg, added=(*reorg.added, *below[1:], reorg.new_head))

@@ -33,7 +33,7 @@ from sinks.canon_table import (
 )
 from sinks.connection import Connection
 from sinks.fence import fence_off, take_up
-from sinks.fork_gap import read_ancestors, settle_doubts
+from sinks.fork_gap import read_ancestors, settle_doubts, tell_joined
 from sinks.ledger import LedgerRow, read_ledger, recent_loads
 
 SEEN_MAX = 100_000
@@ -379,7 +379,9 @@ class Publisher:
                 if change.reorg is not None and not (
                     again and has_reorg(self._connection, self.database, change.row)
                 ):
-                    append_reorg(self._connection, self.database, change.row, change.reorg, at)
+                    read_below = partial(read_ancestors, self._connection, self.database)
+                    reorg = tell_joined(change.reorg, read_below)
+                    append_reorg(self._connection, self.database, change.row, reorg, at)
                 append_canon(self._connection, self.database, change.row, at)
                 break
             except Transient:

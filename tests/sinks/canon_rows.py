@@ -58,12 +58,8 @@ def assert_removed(before: Sequence[Block], after: Sequence[Block], reorg: Reorg
         ]
 
 
-def assert_added(
-    before: Sequence[Block], after: Sequence[Block], reorg: Reorg, *, whole: bool
-) -> None:
-    """A reorg tells what joined from the lowest block on; all of it, if `whole`."""
-    added = [block for block in after if block not in before]
-    told = [(ref.number, ref.hash) for ref in reorg.added]
-    assert told == added[: len(told)]
-    assert len(told) >= min(1, len(added))
-    assert told == added or not whole
+def assert_added(before: Sequence[Block], after: Sequence[Block], reorg: Reorg) -> None:
+    """A reorg tells every block that joined, the lowest first."""
+    assert [(ref.number, ref.hash) for ref in reorg.added] == [
+        block for block in after if block not in before
+    ]

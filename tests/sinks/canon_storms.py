@@ -12,10 +12,9 @@ from __future__ import annotations
 from infra.roles.fork_tail import whole_of
 from processors.reorg import snapshot
 from schemas.segments import BlockRef, FinalityAdvanced, ForkUpdate, HeadObserved
-from sinks.canon_row import Missing, Reorg
+from sinks.canon_row import Missing
 from sinks.fold_plan import FoldSettings, plan_folds
 from tests.sinks.canon_ledger import STREAMS
-from tests.sinks.canon_rows import Block, assert_added
 from tests.sinks.canon_world import World
 
 FLOORS = (3, 0, 7)
@@ -169,9 +168,3 @@ class Storm(World):
     def final_end(self) -> int:
         """First block after the last segment that is final as a whole."""
         return self.facts.segment_start(self.fork.finalized.number + 1)
-
-    # What must hold
-
-    def check_added(self, before: list[Block], after: list[Block], reorg: Reorg) -> None:
-        """What joined is told from the lowest block on, as far as the publisher heard of it."""
-        assert_added(before, after, reorg, whole=False)

@@ -12,10 +12,11 @@ from processors.reorg import advance, from_blocks, snapshot
 from schemas.chains import ChainFacts
 from schemas.segments import BlockRef, FinalityAdvanced, ForkUpdate, HeadObserved, Lane, Stream
 from sinks.canon import Canon
-from sinks.canon_row import CanonRow, CanonSettings, Change, Missing, Reorg
+from sinks.canon_row import CanonRow, CanonSettings, Change, Missing
+from sinks.fork_gap import tell_joined
 from sinks.tiling import Piece
 from tests.sinks.canon_ledger import FACTS, STREAMS, VERSIONS, ledger, ref
-from tests.sinks.canon_rows import Block, assert_added, assert_follows, assert_removed, assert_whole
+from tests.sinks.canon_rows import assert_added, assert_follows, assert_removed, assert_whole
 from tests.sinks.canon_tables import Tables
 
 
@@ -37,7 +38,7 @@ class World(Tables):
         self.canon = Canon(facts, VERSIONS, floor, 1, settings=CanonSettings(1_000, 5_000))
         self.rows: list[CanonRow] = []
         self.reorgs = 0
-        self.folds, self.seals, self.absences, self.doubts = 0, 0, 0, 0
+        self.folds, self.seals, self.absences, self.doubts, self.untold = 0, 0, 0, 0, 0
 
     # What happens
 
@@ -266,11 +267,9 @@ class World(Tables):
             assert_removed(before, chain, change.reorg)
             if change.reorg is not None:
                 self.reorgs += 1
-                self.check_added(before, chain, change.reorg)
-
-    def check_added(self, before: list[Block], after: list[Block], reorg: Reorg) -> None:
-        """What joined is told; as far as the publisher heard of it, if that was not all."""
-        assert_added(before, after, reorg, whole=not self.absences)
+                told = tell_joined(change.reorg, self.read_ancestors)
+                assert_added(before, chain, told)
+                self.untold += told != change.reorg
 
     def settle(self) -> None:
         """Deliver everything; then all of the chain must be visible."""

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from schemas.errors_canon import CoreLoadMissing, HeightNotReached, StalePublisher
-from schemas.segments import BlockRef
+from schemas.segments import BlockRef, ForkUpdate
 from sinks.canon_row import CanonSettings, PublisherSettings
 from sinks.canon_table import append_reorg, read_canon
 from sinks.connection import Connection, Endpoint
@@ -50,10 +50,39 @@ def test_history_then_head_then_reorg(endpoint: Endpoint) -> None:
         assert rig.changes[-1].reorg.old_head == old[-1]
 
 
+def test_blocks_that_nobody_told_of_are_told_by_their_rows(endpoint: Endpoint) -> None:
+    """The fork's followers were away while 22 and 23 left; history brings what joined."""
+    prepare(endpoint)
+    chain, clock = SmallChain(6, 20), Clock()
+    with Rig(endpoint, chain, clock=clock) as rig, Connection(endpoint) as reader:
+        rig.claim()
+        rig.follow(chain.snapshot_from(None))
+        rig.write_history()
+        rig.grow(4)
+        rig.publisher.run_once()
+        assert_shows(rig, reader, chain.head)
+        joined, _ = chain.extend(14, back=2)
+        chain.finalize(1)
+        for stream in STREAMS:
+            for first in (20, 25, 30):
+                rig.write(stream, [chain.path(chain.head, first)[:5]], "history")
+        rig.follow(chain.snapshot_from(None))
+        rig.write_head(joined[-1:])
+        for _ in range(2):
+            rig.publisher.run_once()
+            clock.now += 5.0
+        assert_shows(rig, reader, chain.head)
+        change = rig.changes[-1]
+        assert change.reorg is not None
+        assert change.reorg.added == tuple(joined[:3]), "the canon asks for the lowest segment only"
+        ((told,),) = reader.execute("SELECT added FROM reorgs", as_bytes=True)
+        assert told == [(ref.number, ref.hash) for ref in joined]
+
+
 def test_a_new_publisher_takes_up_and_a_stale_one_is_never_seen(endpoint: Endpoint) -> None:
     prepare(endpoint)
     chain = SmallChain(2, 20)
-    with Rig(endpoint, chain, 1) as stale, Connection(endpoint) as reader:
+    with Rig(endpoint, chain, 1, clock=Clock()) as stale, Connection(endpoint) as reader:
         stale.claim()
         stale.follow(chain.snapshot_from(None))
         stale.write_history()
