@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import structlog
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from infra.roles.process_logs import LOGGERS
 
@@ -28,8 +28,11 @@ PROCESS_BYTES = 2 * 1024**3
 """What one of several test processes may need: a broker, two ClickHouse servers, every role."""
 PROCESSES_MAX = 8
 
-# No deadlines: a slow machine is no failure. A failing example prints how to repeat it.
-settings.register_profile("headrace", deadline=None, print_blob=True)
+# A slow machine is no failure: no deadlines, and no limit to how long examples take to be drawn.
+# A failing example prints how to repeat it.
+settings.register_profile(
+    "headrace", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
 settings.load_profile("headrace")
 
 

@@ -17,10 +17,9 @@ from processors.abi import build_layouts
 from schemas.errors import HeadraceError
 from schemas.tables import CORE_TABLES, Table
 from sinks.connection import Connection
+from tests.patience import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_SECONDS = 180.0
-"""Waits end with what is waited for; this bounds them on a machine that does much else."""
 SEGMENT_BLOCKS, PARTITION_BLOCKS = 5, 20
 FINALITY_DEPTH = 12
 CHAIN = "local"

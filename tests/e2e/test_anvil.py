@@ -20,9 +20,9 @@ from infra.clickhouse.server import find_running
 from infra.clickhouse_http import fetch_text
 from infra.exit_codes import ExitCode
 from schemas.errors_settings import ClickHouseUnreachable, QueryRefused
+from tests.patience import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_SECONDS = 240.0
 TRANSFER = "ddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
 RUNTIME = f"602a6000526002337f{TRANSFER}60206000a300"
 """Emits Transfer(caller, address 2, 42) whenever it is called."""

@@ -18,8 +18,9 @@ from schemas.segments import (
     segment_envelope,
 )
 from schemas.tables import WITHDRAWALS, empty_block
+from tests.patience import PATIENCE_SECONDS
 
-SOON = 120.0
+SOON = PATIENCE_SECONDS
 
 SEGMENT_BLOCKS, PARTITION_BLOCKS = 10, 100
 

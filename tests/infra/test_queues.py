@@ -15,8 +15,9 @@ import pytest
 from infra.queues import ByteQueue, QueueClosed
 from schemas.columns import Column, ColumnBlock
 from schemas.segments import Envelope, EventSegment, SegmentName
+from tests.patience import PATIENCE_SECONDS
 
-SOON = 120.0
+SOON = PATIENCE_SECONDS
 
 
 def envelope(value: bytes, lane: str = "history") -> Envelope:

@@ -20,6 +20,7 @@ from schemas.columns import ColumnBlock, from_python
 from schemas.errors_verify import ReceiptsRootMismatch
 from schemas.segments import Lane, LogSegment, SegmentName
 from schemas.tables import HEADER_REFS, LOGS, Verification, empty_block
+from tests.patience import PATIENCE_SECONDS
 
 GENESIS_TIME = 1_700_000_000
 
@@ -186,7 +187,7 @@ class FakeNode:
     async def asked(self, method: str, times: int) -> None:
         """Wait until a method has been called so many times more."""
         until = self.calls[method] + times
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while self.calls[method] < until:
                 self._answered.clear()
                 await self._answered.wait()

@@ -14,6 +14,7 @@ from schemas.codec import (
 from schemas.segments import Envelope, FinalityAdvanced, HeadObserved
 from schemas.tables import Verification
 from tests.ingest.fake_node import FakeBlock
+from tests.patience import PATIENCE_SECONDS
 
 
 class HeadSink:
@@ -43,7 +44,7 @@ class HeadSink:
 
     async def until(self, condition: Callable[[HeadSink], bool]) -> None:
         """Wait until a condition holds."""
-        async with asyncio.timeout(60), self._changed:
+        async with asyncio.timeout(PATIENCE_SECONDS), self._changed:
             await self._changed.wait_for(lambda: condition(self))
 
     def holds(self, blocks: Sequence[FakeBlock]) -> bool:

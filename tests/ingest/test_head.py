@@ -20,6 +20,7 @@ from ingest.providers import ProviderPool
 from schemas.chains import ChainFacts, load_chains
 from tests.ingest.fake_node import FakeBlock, FakeNode, fake_build, fake_chain
 from tests.ingest.head_sink import HeadSink
+from tests.patience import PATIENCE_SECONDS
 
 FAST = IngestLimits(
     backoff_seconds_min=0.001,
@@ -93,7 +94,7 @@ async def test_heads_come_by_websocket_where_there_is_one() -> None:
     async with FakeNode(chain[:10]) as node:
         node.websocket = True
         async with following(node, known=chain[:10], limits=slow) as (sink, follower, _):
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 # A first poll may take the lead meanwhile: then it subscribes once more.
                 while not follower.progress().by_websocket:  # noqa: ASYNC110 - nobody is told
                     await asyncio.sleep(0.01)
@@ -108,7 +109,7 @@ async def test_a_silent_websocket_is_outrun_by_the_watchdog() -> None:
     async with FakeNode(chain[:10]) as node:
         node.websocket = True
         async with following(node, known=chain[:10]) as (sink, *_):
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await node.subscribed.wait()
             node.sockets.clear()
             await node.extend(chain[10:])
@@ -120,13 +121,13 @@ async def test_a_closed_websocket_leaves_polling_and_comes_back() -> None:
     async with FakeNode(chain[:10]) as node:
         node.websocket = True
         async with following(node, known=chain[:10]) as (sink, *_):
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await node.subscribed.wait()
             node.subscribed.clear()
             await node.sockets.pop().close()
             await node.extend(chain[10:20])
             await sink.until(lambda s: s.holds(chain[10:20]))
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await node.subscribed.wait()
             await node.extend(chain[20:])
             await sink.until(lambda s: s.holds(chain[20:]))
@@ -273,7 +274,7 @@ async def test_a_node_that_is_down_for_a_while_is_followed_again() -> None:
 
         node.intercept = refuse
         await node.extend(chain[10:])
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await refused.wait()
         assert not task.done()
         node.intercept = None

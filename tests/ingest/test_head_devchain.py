@@ -26,6 +26,7 @@ from tests.ingest.devchain_node import (
     small_chain,
 )
 from tests.ingest.head_sink import HeadSink
+from tests.patience import PATIENCE_SECONDS
 
 
 def known_of(chain: Chain, first: int, last: int) -> list[HeadHeader]:
@@ -132,7 +133,7 @@ async def test_the_only_endpoint_lying_ends_the_following_with_what_was_false() 
         server.endpoints[0].faults.add(Fault("alter_receipt"))
         chain.mine(1)
         with pytest.raises(HeadraceError) as caught:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await task
         # Whoever comes first: the block that failed, or the next poll, which quotes it.
         assert caught.value.code.startswith("HR-22") or "receipt" in str(caught.value)

@@ -22,6 +22,7 @@ from schemas.errors_ingest import AnswerNotJsonRpc, EndpointUnreachable, MethodM
 from schemas.errors_verify import PayloadInvalid
 from tests.ingest.fake_node import FakeNode, fake_chain
 from tests.ingest.leap import leap
+from tests.patience import PATIENCE_SECONDS
 
 KEY = "k3yAbCdEf0123456789"
 Talk = Callable[[web.WebSocketResponse], Awaitable[None]]
@@ -60,7 +61,7 @@ async def test_headers_come_as_they_were_sent() -> None:
         heads = subscribe_heads(session, parse_endpoint(node.url), IngestLimits())
         async with contextlib.aclosing(heads):
             assert await anext(heads) is None
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await node.subscribed.wait()
             await node.announce(chain[2])
             header = await anext(heads)
@@ -76,7 +77,7 @@ async def test_a_subscription_outlives_the_timeout_of_a_request() -> None:
         heads = subscribe_heads(session, parse_endpoint(node.url), limits)
         async with contextlib.aclosing(heads):
             await anext(heads)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await node.subscribed.wait()
             waiting = asyncio.ensure_future(anext(heads))
             leap(limits.request_timeout_seconds + 1)

@@ -29,6 +29,7 @@ from schemas.errors_ingest import (
 from schemas.errors_verify import ReceiptsRootMismatch
 from tests.ingest.fake_node import FakeNode, fake_chain
 from tests.ingest.leap import Gate, leap
+from tests.patience import PATIENCE_SECONDS
 
 FAST = IngestLimits(backoff_seconds_min=0.001, backoff_seconds_max=0.002, retry_attempts_max=4)
 ANY = Terms("something")
@@ -162,7 +163,7 @@ async def test_the_slow_one_is_hedged_and_the_first_answer_wins() -> None:
 
         served = await pool.run(work, ANY)
         assert served.endpoint is asked[1]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await cancelled.wait()
         await asyncio.sleep(0)
         assert [endpoint.pace.in_flight for endpoint in pool.endpoints] == [0, 0]
@@ -335,7 +336,7 @@ async def test_batches_that_come_too_late_shrink_and_grow_again() -> None:
         for expected in (8, 4):
             node.gate = never = Gate()
             late = asyncio.create_task(endpoint.ask(calls))
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await never.reached.wait()
             leap(limits.request_timeout_seconds + 1)
             with pytest.raises(EndpointTimeout):

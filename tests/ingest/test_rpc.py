@@ -32,6 +32,7 @@ from schemas.errors_ingest import (
     RequestRefused,
     ServerFailed,
 )
+from tests.patience import PATIENCE_SECONDS
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 LIMITS = IngestLimits(response_bytes_max=50_000, request_timeout_seconds=5.0)
@@ -187,7 +188,7 @@ async def test_a_giant_answer_is_given_up_at_the_bound() -> None:
     async with client_of(handler) as client:
         with pytest.raises(AnswerTooLarge):
             await client.call("eth_chainId")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await closed.wait()
         assert client.bytes_received <= LIMITS.response_bytes_max
 

@@ -20,6 +20,7 @@ from schemas.segments import BlockRef, Envelope, IngestCheckpoint, Lane
 from sinks.canon import Canon
 from sinks.canon_row import CanonSettings, Change
 from sinks.ledger import LedgerRow
+from tests.patience import PATIENCE_SECONDS
 
 RAW = {"BlockSegment": "blocks", "LogSegment": "logs"}
 
@@ -59,7 +60,7 @@ class Acknowledging:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until a condition holds that envelopes make true."""
-        async with asyncio.timeout(20), self._changed:
+        async with asyncio.timeout(PATIENCE_SECONDS), self._changed:
             await self._changed.wait_for(condition)
 
     def names(self, schema: str) -> list[tuple[int, int]]:

@@ -33,11 +33,11 @@ from schemas.topics import topic_name
 from sinks.connection import Connection
 from tests.e2e.running import CHAIN, PARTITION_BLOCKS, SEGMENT_BLOCKS, small_chain, tables
 from tests.ingest.devchain_node import pool_of, served
+from tests.patience import PATIENCE_SECONDS
 from tests.stored_truth import assert_stored
 
 CHAIN_ID = 1337
 BLOCKS = 100
-PATIENCE_SECONDS = 240.0
 LANES: tuple[Lane, ...] = ("history",)
 
 

@@ -9,13 +9,14 @@ from structlog.testing import capture_logs
 
 from infra.roles import claim_beat
 from infra.roles.claim_beat import STILL_SECONDS_MAX, ClaimBeat
+from tests.patience import PATIENCE_SECONDS
 
 
 def test_it_is_said_while_the_publisher_waits() -> None:
     said = threading.Semaphore(0)
     with ClaimBeat(said.release, 0.01) as beat:
         for _ in range(3):
-            assert said.acquire(timeout=20)
+            assert said.acquire(timeout=PATIENCE_SECONDS)
     assert beat.failure is None
 
 
@@ -28,7 +29,7 @@ def test_what_cannot_be_said_is_a_failure() -> None:
         raise failed
 
     with ClaimBeat(say, 0.01) as beat:
-        assert tried.wait(20)
+        assert tried.wait(PATIENCE_SECONDS)
     assert beat.failure is failed
 
 
@@ -42,19 +43,20 @@ def test_a_main_loop_that_stands_still_is_not_said_to_live() -> None:
 
     with capture_logs() as logs, ClaimBeat(said.release, 0.01, clock) as beat:
         now[0] = 2 * STILL_SECONDS_MAX
-        assert said.acquire(timeout=20), "before the first step it takes up what is there"
+        # Before the first step it takes up what is there.
+        assert said.acquire(timeout=PATIENCE_SECONDS)
         beat.step()
-        assert said.acquire(timeout=20)
+        assert said.acquire(timeout=PATIENCE_SECONDS)
         now[0] *= 2
         while not any(one["event"] == "publisher_stands_still" for one in logs):
-            assert looked.acquire(timeout=20)
+            assert looked.acquire(timeout=PATIENCE_SECONDS)
         while said.acquire(blocking=False):
             pass
         for _ in range(3):
-            assert looked.acquire(timeout=20)
+            assert looked.acquire(timeout=PATIENCE_SECONDS)
         assert not said.acquire(blocking=False)
         beat.step()
-        assert said.acquire(timeout=20)
+        assert said.acquire(timeout=PATIENCE_SECONDS)
     assert beat.failure is None
 
 
@@ -69,5 +71,5 @@ def test_the_end_does_not_wait_for_a_word_that_cannot_be_said(
         may_end.wait()
 
     with ClaimBeat(say, 0.01):
-        assert saying.wait(20)
+        assert saying.wait(PATIENCE_SECONDS)
     may_end.set()

@@ -20,6 +20,7 @@ from schemas.errors_roles import SegmentNotBrought
 from schemas.topics import TOPICS, topic_name
 from sinks.canon_row import Missing
 from tests.infra.roles.workers import until
+from tests.patience import PATIENCE_SECONDS
 
 FACTS = load_chains()["local"].resized(10, 100)
 PARTITIONS = {topic.name: topic.partitions(4) for topic in TOPICS}
@@ -113,7 +114,7 @@ def test_whoever_asks_for_requests_does_not_wait_for_the_brokers() -> None:
     class Slow(Answers):
         def committed(self, position: Position) -> int:
             asked.set()
-            assert may_answer.wait(120)
+            assert may_answer.wait(PATIENCE_SECONDS)
             return super().committed(position)
 
     answered = threading.Event()
@@ -128,10 +129,10 @@ def test_whoever_asks_for_requests_does_not_wait_for_the_brokers() -> None:
     requests = SegmentRequests(1, "7.ab", in_flight(Slow()), start)
     requests.want(EVENTS)
     assert requests.take(19) == []
-    assert asked.wait(120)
+    assert asked.wait(PATIENCE_SECONDS)
     assert requests.take(19) == [], "one question at a time"
     may_answer.set()
-    assert answered.wait(120)
+    assert answered.wait(PATIENCE_SECONDS)
 
     assert len(requests.take(19)) == 1
 

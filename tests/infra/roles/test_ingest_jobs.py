@@ -35,6 +35,7 @@ from schemas.segments import (
 )
 from tests.infra.roles.acknowledging import Acknowledging, Followers
 from tests.ingest.devchain_node import CHAIN_ID, FAST, LOCAL, pool_of, served, small_chain
+from tests.patience import PATIENCE_SECONDS
 
 SETTINGS = Settings(chain="local", limits=Limits(ingest=FAST))
 SOURCE = ChainSource(SETTINGS, LOCAL, CHAIN_ID)
@@ -282,7 +283,7 @@ async def serve(chain: Chain, *messages: Read) -> tuple[list[Envelope], Checkpoi
 
         life.checkpoint.took_request = took_request  # type: ignore[method-assign]
         task = asyncio.ensure_future(job.run(0.0))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await done.wait()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

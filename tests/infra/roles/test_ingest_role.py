@@ -24,9 +24,9 @@ from tests.infra.roles.acknowledging import Followers
 from tests.infra.roles.kafka_reader import read_topic
 from tests.infra.roles.test_ingest_jobs import assert_shows
 from tests.ingest.devchain_node import CHAIN_ID, LOCAL, small_chain
+from tests.patience import PATIENCE_SECONDS
 
 RAW = ("raw.blocks.history", "raw.logs.history", "raw.blocks.head", "raw.logs.head")
-WAIT_SECONDS_MAX = 240.0
 
 
 SLOWLY = {"roles__history_blocks_per_second_max": "40"}
@@ -71,7 +71,7 @@ def ingester(
 
 def ended(process: subprocess.Popen[str]) -> str:
     """What a process that ends with exit code 0 has written."""
-    written, _ = process.communicate(timeout=WAIT_SECONDS_MAX)
+    written, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0, written
     return written
 
@@ -85,7 +85,7 @@ def covered_to(kafka: KafkaSettings) -> int:
 
 def until(condition: Callable[[], object], what: str) -> None:
     """Ask a server again and again until it says so."""
-    deadline = time.monotonic() + WAIT_SECONDS_MAX
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         time.sleep(0.1)
@@ -191,7 +191,7 @@ def test_topics_that_are_missing_are_named(kafka_settings: KafkaSettings, tmp_pa
         serve_in_thread(small_chain(20)) as server,
         ingester(kafka_settings, tmp_path, server.http_urls[0]) as process,
     ):
-        written, _ = process.communicate(timeout=WAIT_SECONDS_MAX)
+        written, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 4
     assert "HR-6003" in written
     assert "headrace topics create" in written
@@ -201,6 +201,6 @@ def test_topics_that_are_missing_are_named(kafka_settings: KafkaSettings, tmp_pa
 def test_lanes_that_are_none_are_refused(lanes: str, tmp_path: Path) -> None:
     kafka = KafkaSettings()
     with ingester(kafka, tmp_path, "http://127.0.0.1:1", "--lanes", lanes) as process:
-        written, _ = process.communicate(timeout=WAIT_SECONDS_MAX)
+        written, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 2, written
     assert "--lanes" in written

@@ -21,6 +21,7 @@ from infra.roles.topic_reader import ReadStopped
 from infra.settings import Settings
 from schemas.errors_embedded import PortTaken
 from schemas.metrics import METRICS
+from tests.patience import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[3]
 
@@ -89,7 +90,7 @@ def exit_code_after(
     assert child.stderr is not None
     assert any(shows in line for line in iter(child.stderr.readline, ""))
     child.send_signal(then)
-    child.communicate(timeout=240)
+    child.communicate(timeout=PATIENCE_SECONDS)
     return child.returncode
 
 
@@ -110,7 +111,7 @@ def test_a_signal_drains(kind: str, number: signal.Signals, code: ExitCode) -> N
     child = started(kind)
     child.send_signal(number)
 
-    out, err = child.communicate(timeout=240)
+    out, err = child.communicate(timeout=PATIENCE_SECONDS)
 
     assert (child.returncode, out) == (code, "drained\n")
     assert "role_drains" in err
@@ -141,7 +142,7 @@ def test_a_drain_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -
 
     run.stop()
 
-    assert over.wait(240)
+    assert over.wait(PATIENCE_SECONDS)
     assert ended == [ExitCode.failed]
 
 
@@ -183,7 +184,7 @@ def test_a_role_that_drains_is_not_ready() -> None:
     run.stop()
     run.stop()
 
-    assert told.wait(240)
+    assert told.wait(PATIENCE_SECONDS)
     assert "draining" in run.health.unmet()
     assert run.health.stuck() == {}
     run.ended()

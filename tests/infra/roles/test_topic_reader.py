@@ -17,6 +17,7 @@ from infra.roles.topic_reader import ReadStopped, TopicReader
 from infra.settings_cluster import KafkaSettings
 from schemas.errors_kafka import BrokerUnreachable
 from schemas.segments import CHECKPOINTS, REQUESTS, Envelope
+from tests.patience import PATIENCE_SECONDS
 
 KAFKA = KafkaSettings(unreachable_seconds_max=30)
 
@@ -158,11 +159,11 @@ def test_it_is_never_closed_under_a_question(monkeypatch: pytest.MonkeyPatch) ->
     reader = TopicReader(KAFKA, REQUESTS)
     asking = threading.Thread(target=reader.bounds)
     asking.start()
-    assert client.asked.wait(20)
+    assert client.asked.wait(PATIENCE_SECONDS)
     reader.close()
     assert not client.closed.is_set()
     client.may_answer.set()
-    assert client.closed.wait(20)
+    assert client.closed.wait(PATIENCE_SECONDS)
     asking.join()
     assert not client.closed_while_asked
     with pytest.raises(ReadStopped):
