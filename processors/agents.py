@@ -34,7 +34,7 @@ from processors.agent_messages import (
     snapshot_envelope,
 )
 from processors.agent_plan import SHAPE, Outputs, Plan, Tally, TopicReading
-from processors.faust_mended import EagerTables, check_version, mend_consumer
+from processors.faust_mended import EagerTables, FolderlessApp, check_version, mend_consumer
 from processors.faust_offsets import Acks, Offsets, Waiting, read_all
 from processors.fork import Halt, NeedBlock
 from processors.fork_codec import decode_fork, encode_fork
@@ -89,7 +89,7 @@ def build_app(plan: Plan, conf: Mapping[str, Any], outputs: Outputs, tally: Tall
         If the installed Faust is not the one that is mended.
     """
     check_version()
-    app = faust.App(plan.app_id, TableManager=EagerTables, **SHAPE, **conf)
+    app = FolderlessApp(plan.app_id, TableManager=EagerTables, **SHAPE, **conf)
     mend_consumer(app, plan.fetching)
     offsets = Offsets(
         app,

@@ -10,10 +10,8 @@ watched and stopped. It keeps nothing: start as many as there are partitions.
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -121,7 +119,7 @@ def make_plan(
     )
 
 
-def faust_conf(kafka: KafkaSettings, group: str, datadir: Path) -> dict[str, Any]:
+def faust_conf(kafka: KafkaSettings, group: str) -> dict[str, Any]:
     """The options of `faust.App` that settings and measurements decide."""
     session = kafka.session_timeout_seconds
     return {
@@ -139,7 +137,6 @@ def faust_conf(kafka: KafkaSettings, group: str, datadir: Path) -> dict[str, Any
         "consumer_max_fetch_size": min(FETCH_BYTES_MAX, wire_bytes_max(kafka)),
         "producer_max_request_size": wire_bytes_max(kafka),
         "stream_buffer_maxsize": BUFFER_MESSAGES,
-        "datadir": datadir,
     }
 
 
@@ -183,11 +180,8 @@ class Worker:
         stop = self._run.stop_event()
         partitions = await asyncio.to_thread(self._check)
         said = quiet_logs()
-        with (
-            tempfile.TemporaryDirectory(prefix="headrace-faust-") as folder,
-            EnvelopeProducer(self._kafka, partitions, client_id="headrace-process") as producer,
-        ):
-            conf = faust_conf(self._kafka, self._plan.app_id, Path(folder))
+        with EnvelopeProducer(self._kafka, partitions, client_id="headrace-process") as producer:
+            conf = faust_conf(self._kafka, self._plan.app_id)
             app = build_app(self._plan, conf, producer, Counters(self._run))
             await self._work(app, producer, said, stop)
 

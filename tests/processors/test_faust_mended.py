@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from collections import defaultdict
 from importlib import metadata
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +23,7 @@ from processors.faust_mended import (
     VERSIONS,
     EagerTables,
     FetchingThread,
+    FolderlessApp,
     MendedConsumer,
     RebalanceIsActivity,
     check_version,
@@ -160,6 +162,12 @@ def test_faust_itself_still_lets_messages_flow_first() -> None:
 
     assert flows == sorted(flows)
     assert "stop_flow" not in source
+
+
+def test_an_app_leaves_no_folder_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    asyncio.run(FolderlessApp("x.process.head", store="memory://").on_first_start())
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("package", VERSIONS)

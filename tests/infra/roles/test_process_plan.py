@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,7 +68,7 @@ def test_every_derived_stream_is_a_stream() -> None:
 
 
 def test_what_the_guarantees_rest_on_is_not_for_settings() -> None:
-    conf = faust_conf(KafkaSettings(session_timeout_seconds=90, instance="w-1"), "g", Path("d"))
+    conf = faust_conf(KafkaSettings(session_timeout_seconds=90, instance="w-1"), "g")
 
     assert not conf.keys() & SHAPE.keys()
     assert conf["consumer_group_instance_id"] == "g.w-1.4"

@@ -9,10 +9,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -40,9 +41,9 @@ from tests.ingest.devchain_node import (
     served,
     small_chain,
 )
+from tests.patience import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[3]
-WAIT_SECONDS_MAX = 240.0
 BLOCKS = 400
 
 LEADER_COMES = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
@@ -94,7 +95,7 @@ def send(kafka: KafkaSettings, envelopes: Iterable[Envelope]) -> None:
     with EnvelopeProducer(kafka) as producer:
         for envelope in envelopes:
             producer.put_blocking(envelope)
-        assert producer.flush(WAIT_SECONDS_MAX) == 0
+        assert producer.flush(PATIENCE_SECONDS) == 0
 
 
 def command(kafka: KafkaSettings, lane: Lane, *flags: str) -> list[str]:
@@ -113,10 +114,16 @@ class Worker:
         Its command line.
     instance
         Its name in the group, if it has one.
+    more
+        Further variables of its environment.
     """
 
     def __init__(
-        self, kafka: KafkaSettings, words: Sequence[str], instance: str | None = None
+        self,
+        kafka: KafkaSettings,
+        words: Sequence[str],
+        instance: str | None = None,
+        more: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         variables = {
             "HEADRACE_KAFKA__BOOTSTRAP": ",".join(kafka.bootstrap),
@@ -130,7 +137,7 @@ class Worker:
         self._words = tempfile.TemporaryFile("w+")  # noqa: SIM115 - it lives as the worker does
         self.process = subprocess.Popen(
             list(words),
-            env={**os.environ, **variables},
+            env={**os.environ, **variables, **more},
             cwd=ROOT,
             stdout=self._words,
             stderr=subprocess.STDOUT,
@@ -154,7 +161,7 @@ class Worker:
 
     def ended(self) -> str:
         """What it said, once it has ended by itself."""
-        self.process.wait(WAIT_SECONDS_MAX)
+        self.process.wait(PATIENCE_SECONDS)
         return self.said
 
     def kill(self) -> None:
@@ -171,10 +178,10 @@ class Worker:
 
 @contextmanager
 def worker(
-    kafka: KafkaSettings, lane: Lane, *flags: str, instance: str | None = "a"
+    kafka: KafkaSettings, lane: Lane, *flags: str, instance: str | None = "a", **more: str
 ) -> Iterator[Worker]:
     """A worker of a lane; killed at the end if it still runs."""
-    started = Worker(kafka, command(kafka, lane, *flags), instance)
+    started = Worker(kafka, command(kafka, lane, *flags), instance, more)
     try:
         yield started
     finally:
@@ -183,7 +190,7 @@ def worker(
 
 def until(condition: Callable[[], object], what: str, *workers: Worker) -> None:
     """Ask a server again and again until it says so, while the workers live."""
-    deadline = time.monotonic() + WAIT_SECONDS_MAX
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         for one in workers:
             assert one.code is None, f"it ended with {one.code}: {one.said}"
@@ -209,7 +216,7 @@ def ends(kafka: KafkaSettings, topic: str) -> dict[int, int]:
         for one in range(partitions):
             try:
                 place = TopicPartition(name, one)
-                found[one] = consumer.get_watermark_offsets(place, 20)[1]
+                found[one] = consumer.get_watermark_offsets(place, PATIENCE_SECONDS)[1]
             except KafkaException as raised:
                 if raised.args[0].code() not in LEADER_COMES:
                     raise
@@ -234,7 +241,7 @@ def committed(kafka: KafkaSettings, lane: Lane, topic: str) -> dict[int, int]:
 
     def answered() -> bool:
         try:
-            found[:] = consumer.committed(asked, 20)
+            found[:] = consumer.committed(asked, PATIENCE_SECONDS)
         except KafkaException as raised:
             if raised.args[0].code() not in COORDINATOR_COMES:
                 raise
