@@ -43,7 +43,7 @@ class Node:
         request = urllib.request.Request(
             self.url, json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
             reply = json.loads(answer.read())
         assert "error" not in reply, reply
         return reply["result"]
@@ -136,10 +136,13 @@ def test_a_live_anvil_is_followed_through_a_reorg(
     token = node.receipt(node.send(data=CREATION))["contractAddress"]
     for _ in range(3):
         node.receipt(node.send(to=token))
+    # Blocks that came while we look would be the ones replaced, and nobody would have seen them.
+    node.call("evm_setIntervalMining", 0)
     until(visible_to(data, node.head()))
     before = node.hashes(0, node.head())
 
     node.call("anvil_reorg", 3, [])
+    node.call("evm_setIntervalMining", 1)
     node.receipt(node.send(to=token))
     head = node.head()
     assert node.hashes(0, len(before) - 1) != before, "anvil did not reorganise"
