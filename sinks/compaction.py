@@ -14,16 +14,14 @@ from dataclasses import dataclass
 
 from schemas.errors_canon import FoldMismatch
 from schemas.tables import Table
-from sinks.canon import Canon
 from sinks.connection import Connection
 from sinks.ddl import OPEN
-from sinks.fold_plan import Fold, FoldSettings, alike, plan_folds
+from sinks.fold_plan import Fold, FoldSettings, plan_folds, runs
 from sinks.ledger import LedgerRow, append_ledger
 from sinks.manifests import (
     copy_rows,
     differing,
     of_loads,
-    of_these,
     rows_of_loads,
     stored,
     summed,
@@ -74,7 +72,6 @@ class Compactor:
     ) -> None:
         self._connection, self._database, self._publisher = connection, database, publisher
         self._settings, self._new_load_id = settings or FoldSettings(), new_load_id
-        self._mixed: frozenset[int] = frozenset()
         self._streams: dict[str, list[Table]] = {}
         for table in tables:
             self._streams.setdefault(table.stream, []).append(table)
@@ -89,16 +86,11 @@ class Compactor:
         HeadraceError
             Another of HR-40xx.
         """
-        folds = self._publisher.change(self._plan)
-        return [done for fold in folds for done in self.apply(fold)]
+        folds = self._publisher.change(lambda canon: plan_folds(canon, self._settings))
+        return [self.apply(fold) for fold in folds]
 
-    def _plan(self, canon: Canon) -> list[Fold]:
-        if self._mixed and canon.shown is not None:
-            self._mixed &= frozenset(canon.shown.loads)
-        return plan_folds(canon, self._settings, without=self._mixed)
-
-    def apply(self, fold: Fold) -> list[Folded]:
-        """Make a fold, or several where its loads were written for different content.
+    def apply(self, fold: Fold) -> Folded:
+        """Make a fold.
 
         Raises
         ------
@@ -113,21 +105,9 @@ class Compactor:
             for row in rows_of_loads(self._connection, self._database, fold.sources, first, last)
             if row.stream == fold.stream
         ]
-        contents = [(row.load_id, row.from_block, row.content_version) for row in source_rows]
-        split = alike(fold, contents)
-        # What is on the edge of two contents is left for good, and must not be planned again.
-        self._mixed |= split.mixed
-        return [
-            self._apply(part, of_these(source_rows, part.sources), version)
-            for version, part in split.folds.items()
-        ]
-
-    def _apply(self, fold: Fold, source_rows: Sequence[LedgerRow], version: str) -> Folded:
         load_id = self._new_load_id()
         self._copy(fold, load_id, source_rows)
-        ledger = [
-            self._ledger_row(segment, load_id, source_rows, version) for segment in fold.segments
-        ]
+        ledger = [self._ledger_row(run, load_id) for run in runs(fold, source_rows)]
         self._publisher.expect_own(load_id)
         append_ledger(self._connection, self._database, ledger)
         swapped = self._publisher.change(lambda canon: canon.fold(ledger))
@@ -160,24 +140,17 @@ class Compactor:
                     manifest_checksum=checksum,
                 )
 
-    def _ledger_row(
-        self,
-        segment: tuple[int, int, bytes],
-        load_id: int,
-        source_rows: Sequence[LedgerRow],
-        version: str,
-    ) -> LedgerRow:
-        first, last, last_hash = segment
-        parts = [row for row in source_rows if first <= row.from_block and row.to_block <= last]
-        manifest = summed(parts)
-        tables = [table.name for table in self._streams[parts[0].stream]]
+    def _ledger_row(self, run: Sequence[LedgerRow], load_id: int) -> LedgerRow:
+        """What the ledger says of one run of blocks of the new load."""
+        manifest = summed(run)
+        tables = [table.name for table in self._streams[run[0].stream]]
         return LedgerRow(
-            parts[0].stream,
+            run[0].stream,
             "history",
-            first,
-            last,
-            last_hash,
-            version,
+            run[0].from_block,
+            run[-1].to_block,
+            run[-1].last_hash,
+            run[0].content_version,
             self._publisher.generation,
             load_id,
             tuple(tables),

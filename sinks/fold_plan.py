@@ -13,8 +13,10 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
+from itertools import groupby
 
 from sinks.canon import Canon
+from sinks.ledger import LedgerRow
 from sinks.tiling import Piece, Tiling
 
 
@@ -58,33 +60,18 @@ class _Knot:
     """Their loads, whole."""
     blocks: int
     """Blocks that they hold."""
-
-    @property
-    def unfolded(self) -> int:
-        """Segments that more than one tile stands for."""
-        return sum(len(group) > 1 for group in self.groups)
+    unfolded: int
+    """Those of the segments that more than one load holds."""
 
 
-def plan_folds(
-    canon: Canon, settings: FoldSettings, *, without: Set[int] = frozenset()
-) -> list[Fold]:
-    """What is worth folding now: final head blocks, and small loads if there are many.
-
-    Parameters
-    ----------
-    canon, settings
-        What is shown, and when to fold it.
-    without
-        Loads that cannot be folded, nor what shares a segment or a load with them.
-    """
+def plan_folds(canon: Canon, settings: FoldSettings) -> list[Fold]:
+    """What is worth folding now: final head blocks, and small loads if there are many."""
     shown = canon.shown
     if shown is None or shown.finalized is None:
         return []
     top = min(shown.head.number, shown.finalized.number)
     found = {
-        (stream, partition): [
-            one for one in _knots(tiling, partition, top) if one.loads.isdisjoint(without)
-        ]
+        (stream, partition): _knots(tiling, partition, top)
         for stream, tiling in canon.tilings.items()
         for partition in tiling.open_partitions()
         if partition not in tiling.frozen
@@ -110,7 +97,8 @@ def _knots(tiling: Tiling, partition: int, top: int) -> list[_Knot]:
         loads = frozenset(tile.load_id for group in own for tile in group)
         if all(tiling.pieces_of(partition, load_id) == held[load_id] for load_id in loads):
             blocks = sum(group[-1].to_block - group[0].from_block + 1 for group in own)
-            knots.append(_Knot(own, loads, blocks))
+            unfolded = sum(any(t.load_id != group[0].load_id for t in group) for group in own)
+            knots.append(_Knot(own, loads, blocks, unfolded))
     return knots
 
 
@@ -174,7 +162,7 @@ def _small(knots: Iterable[_Knot], loads_max: int) -> list[_Knot]:
     """The knots of the fewest blocks, none of which holds more than the others together.
 
     So whatever is copied ends in a load of twice the blocks at least: no row is copied more often
-    than a partition's blocks can be doubled (and once more where the fold is split by contents).
+    than a partition's blocks can be doubled.
     """
     chosen: list[_Knot] = []
     for one in sorted(knots, key=lambda one: (one.blocks, one.groups[0][0].from_block)):
@@ -199,45 +187,28 @@ def _first(group: Sequence[Piece]) -> int:
     return group[0].from_block
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
-    """A fold by what its loads were written as."""
+def runs(fold: Fold, rows: Iterable[LedgerRow]) -> list[list[LedgerRow]]:
+    """What the new load holds: a run of blocks of one content version for each ledger row of it.
 
-    folds: dict[str, Fold]
-    """Folds of loads of one content version, by that; none that has nothing to fold."""
-    mixed: frozenset[int]
-    """Loads that share a segment, or through others a load, with another content version."""
-
-
-def alike(fold: Fold, contents: Iterable[tuple[int, int, str]]) -> Split:
-    """Split a fold: a plan does not know contents.
+    Content versions may change amid a load, and amid a grid segment, as where two ingesters prove
+    differently. Whoever proved a block is known of each block still, and no load waits for it.
 
     Parameters
     ----------
     fold
-        What was planned.
-    contents
-        (load, first block, content version) of everything that its loads hold.
+        What was planned; a plan does not know contents.
+    rows
+        The ledger rows of its loads, in order of blocks.
+
+    Returns
+    -------
+    list of list of LedgerRow
+        The rows of each run, in order of blocks: whole grid segments, but for those that two
+        content versions share.
     """
     firsts = [first for first, _, _ in fold.segments]
-    versions: list[set[str]] = [set() for _ in firsts]
-    loads: list[set[int]] = [set() for _ in firsts]
-    parts = [0] * len(firsts)
-    for load_id, first, version in contents:
-        at = bisect_right(firsts, first) - 1
-        versions[at].add(version)
-        loads[at].add(load_id)
-        parts[at] += 1
-    for tied in _tied(loads):
-        together = set().union(*(versions[at] for at in tied))
-        for at in tied:
-            versions[at] = together
-    found: dict[str, Fold] = {}
-    for version in sorted(set().union(*versions)):
-        own = [at for at, one in enumerate(versions) if one == {version}]
-        sources = frozenset().union(*(loads[at] for at in own))
-        if len(sources) > 1 or any(parts[at] > 1 for at in own):
-            segments = tuple(fold.segments[at] for at in own)
-            found[version] = Fold(fold.stream, fold.partition, segments, sources)
-    mixed = [some for some, one in zip(loads, versions, strict=True) if len(one) > 1]
-    return Split(found, frozenset().union(*mixed))
+
+    def place(row: LedgerRow) -> tuple[int, str]:
+        return bisect_right(firsts, row.from_block), row.content_version
+
+    return [list(run) for _, run in groupby(rows, key=place)]

@@ -6,10 +6,10 @@ import pytest
 
 from schemas.errors_canon import FoldMismatch
 from sinks.connection import Connection, Endpoint
-from sinks.fold_plan import plan_folds
+from sinks.fold_plan import FoldSettings, plan_folds
 from sinks.publisher import Publisher
 from tests.sinks.rig import Rig, prepare
-from tests.sinks.small_chain import VERSIONS, SmallChain, problem_of, read_state
+from tests.sinks.small_chain import STREAMS, VERSIONS, SmallChain, problem_of, read_state
 
 
 def visible_loads(publisher: Publisher) -> int:
@@ -63,10 +63,20 @@ def test_small_history_loads_are_folded_when_there_are_many(endpoint: Endpoint) 
         assert problem_of(chain, before) == ""
 
 
-def test_blocks_that_were_proven_differently_are_folded_apart(
+def ledger_of_folds(reader: Connection, from_block: int) -> list[tuple[int, int, str]]:
+    """(first, last block, content version) of what folds hold of the logs."""
+    rows = reader.execute(
+        "SELECT from_block, to_block, content_version FROM ledger WHERE stream = 'logs' "
+        "AND lane = 'history' AND from_block >= %(from_block)s ORDER BY from_block",
+        {"from_block": from_block},
+    )
+    return [(first, last, version) for first, last, version in rows]
+
+
+def test_blocks_that_were_proven_differently_are_folded_together(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The settings were changed amid a segment; that one stays as it is."""
+    """The settings were changed amid a segment; how each block was proven stays known."""
     prepare(endpoint)
     chain = SmallChain(15, 20)
     monkeypatch.setattr("tests.sinks.rig.VERSIONS", dict.fromkeys(VERSIONS))
@@ -83,17 +93,91 @@ def test_blocks_that_were_proven_differently_are_folded_apart(
         rig.publisher.run_once()
         before = read_state(reader)
         assert visible_loads(rig.publisher) == 3 * (2 + 25)
-        folded = rig.compactor.run_once()
-        apart = {tuple(segment[0] for segment in done.fold.segments) for done in folded}
-        assert apart == {(20, 25), (35,), (40,)}, "40 begins a partition"
-        assert visible_loads(rig.publisher) == 3 * (2 + 1 + 5 + 1 + 1)
+        assert all(fold.swapped for fold in rig.compactor.run_once())
+        assert visible_loads(rig.publisher) == 3 * (2 + 1 + 1), "40 begins a partition"
         assert read_state(reader) == before
         assert problem_of(chain, before) == ""
-        rows = reader.execute(
-            "SELECT content_version, min(from_block), max(to_block) FROM ledger "
-            "WHERE stream = 'logs' AND lane = 'history' AND from_block >= 20 GROUP BY 1 ORDER BY 1"
+        assert ledger_of_folds(reader, 20) == [
+            (20, 24, "vl"),
+            (25, 29, "vl"),
+            (30, 31, "vl"),
+            (32, 34, "logs2"),
+            (35, 39, "logs2"),
+            (40, 44, "logs2"),
+        ]
+        assert rig.compactor.run_once() == []
+        with Rig(endpoint, chain, 2) as again:
+            row = again.claim()
+            assert row is not None
+            assert row.loads == rig.shown().loads
+            again.write_history(30, 34, batch=1)
+            again.publisher.run_once()
+            assert again.compactor.run_once() == []
+            assert [sealed.partition for sealed in again.sealer.run_once()] == [0]
+            assert read_state(reader) == before
+
+
+def test_two_ingesters_that_prove_differently_leave_no_load_behind(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Now the one was faster, now the other."""
+    prepare(endpoint)
+    chain = SmallChain(16, 40)
+    monkeypatch.setattr("tests.sinks.rig.VERSIONS", dict.fromkeys(VERSIONS))
+    with Rig(endpoint, chain) as rig, Connection(endpoint) as reader:
+        rig.claim()
+        rig.follow(chain.snapshot_from(None))
+        rig.write_history()
+        faster = "abbab baaab".replace(" ", "")
+        for ingester in faster:
+            versions = {stream: f"{stream}.{ingester}" for stream in VERSIONS}
+            monkeypatch.setattr("tests.sinks.small_chain.VERSIONS", versions)
+            rig.grow(1)
+        rig.finalize(0)
+        rig.publisher.run_once()
+        before = visible_loads(rig.publisher)
+        assert {fold.swapped for fold in rig.compactor.run_once()} == {True}
+        assert visible_loads(rig.publisher) == before - 3 * (len(faster) - 1)
+        assert problem_of(chain, read_state(reader)) == ""
+        told = "".join(
+            version.removeprefix("logs.") * (last - first + 1)
+            for first, last, version in ledger_of_folds(reader, 40)
         )
-        assert rows == [("logs2", 35, 44), ("vl", 20, 29)]
+        assert told == faster
+
+
+def test_a_batch_of_two_contents_is_folded_with_its_neighbours(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A load may hold segments that were proven differently."""
+    prepare(endpoint)
+    chain = SmallChain(17, 40)
+    monkeypatch.setattr("tests.sinks.rig.VERSIONS", dict.fromkeys(VERSIONS))
+    with Rig(endpoint, chain) as rig, Connection(endpoint) as reader:
+        rig.claim()
+        rig.follow(chain.snapshot_from(None))
+        segments = [chain.history[at : at + 5] for at in range(0, 40, 5)]
+        for stream in STREAMS:
+            for at in range(0, 8, 2):
+                rig.write(stream, segments[at : at + 2], "history")
+        reader.execute(
+            "ALTER TABLE ledger UPDATE content_version = 'other' WHERE from_block % 10 = 5 "
+            "SETTINGS mutations_sync = 2"
+        )
+        with Rig(endpoint, chain, 3) as again:
+            again.compactor._settings = FoldSettings(loads_max=1)
+            again.claim()
+            before = read_state(reader)
+            assert problem_of(chain, before) == ""
+            assert visible_loads(again.publisher) == 3 * 4
+            again.compactor.run_once()
+            assert visible_loads(again.publisher) == 3
+            assert read_state(reader) == before
+        found = reader.execute(
+            "SELECT groupArray(content_version) FROM (SELECT content_version FROM loads "
+            "WHERE is_visible AND stream = 'logs' ORDER BY from_block)"
+        )
+        assert found == [(["vl", "other"] * 4,)]
 
 
 def test_a_copy_that_lacks_rows_is_refused(endpoint: Endpoint) -> None:
@@ -137,5 +221,5 @@ def test_history_that_came_meanwhile_counts_once(endpoint: Endpoint) -> None:
         before = read_state(reader)
         assert problem_of(chain, before) == ""
         for fold in folds:
-            assert [done.fold for done in rig.compactor.apply(fold)] == [fold]
+            rig.compactor.apply(fold)
             assert read_state(reader) == before

@@ -8,7 +8,7 @@ from dataclasses import replace
 from schemas.chains import load_chains
 from schemas.segments import BlockRef, ForkUpdate
 from sinks.canon import Canon
-from sinks.fold_plan import Fold, FoldSettings, alike, plan_folds
+from sinks.fold_plan import Fold, FoldSettings, plan_folds, runs
 from tests.sinks.canon_ledger import STREAMS, VERSIONS, ledger, ref
 
 SIZE = 10
@@ -167,51 +167,41 @@ def test_small_loads_are_folded_only_if_none_is_larger_than_the_others_together(
     assert [(fold.segments[0][0], fold.segments[-1][1]) for fold in folds] == [(80, 119)] * 3
 
 
-def planned(*segments: int, loads: Iterable[int]) -> Fold:
-    """A fold of segments of ten blocks."""
-    named = tuple((first, first + 9, bytes([first])) for first in segments)
-    return Fold("logs", 0, named, frozenset(loads))
-
-
-def test_loads_of_one_content_are_folded_as_planned() -> None:
-    fold = planned(0, 10, loads={1, 2, 3})
-    split = alike(fold, [(1, 0, "a"), (2, 5, "a"), (3, 10, "a")])
-    assert (split.folds, split.mixed) == ({"a": fold}, frozenset())
-
-
-def test_a_change_of_content_splits_a_fold() -> None:
-    """As when blocks are proven further from some block on; what lies on the edge stays."""
-    fold = planned(0, 10, 20, 30, 40, loads=range(1, 8))
-    contents = [(1, 0, "a"), (2, 10, "a"), (3, 20, "a"), (4, 25, "b")]
-    contents += [(5, 30, "b"), (6, 35, "b"), (7, 40, "b")]
-    split = alike(fold, contents)
-    assert split.folds == {
-        "a": planned(0, 10, loads={1, 2}),
-        "b": planned(30, 40, loads={5, 6, 7}),
-    }
-    assert split.mixed == {3, 4}
-
-
-def test_what_shares_a_load_with_other_content_is_left() -> None:
-    fold = planned(0, 10, 20, 30, loads=range(1, 6))
-    contents = [(1, 0, "a"), (2, 5, "a"), (2, 10, "a"), (3, 15, "b"), (4, 20, "b"), (5, 30, "b")]
-    split = alike(fold, contents)
-    assert split.folds == {"b": planned(20, 30, loads={4, 5})}
-    assert split.mixed == {1, 2, 3}
-
-
-def test_one_load_is_folded_only_if_it_holds_parts() -> None:
-    fold = planned(0, 10, loads={1, 2})
-    split = alike(fold, [(1, 0, "a"), (2, 10, "b"), (2, 15, "b")])
-    assert split.folds == {"b": planned(10, loads={2})}
-
-
-def test_what_cannot_be_folded_keeps_nothing_else_from_it() -> None:
+def test_a_segment_that_one_load_holds_in_parts_is_folded() -> None:
+    """As where two ingesters proved its blocks differently: there is nothing more to gain."""
     follower = Follower()
-    follower.grow(120 * SIZE, lag=0)
-    lowest = set(range(1, 3 * 60 * SIZE + 1))
-    folds = plan_folds(follower.canon, SETTINGS, without=lowest)
-    assert {fold.stream for fold in folds} == set(STREAMS)
-    for fold in folds:
-        assert fold.segments[0][0] == 60 * SIZE
-        assert fold.sources.isdisjoint(lowest)
+    follower.grow(4 * SIZE, lag=0)
+    halves = [(at, at + 4, ref(at + 4).hash) for at in range(0, 4 * SIZE, 5)]
+    follower.fold(Fold(stream, 0, tuple(halves), frozenset()) for stream in STREAMS)
+    assert follower.upkeep(FoldSettings(head_segments_min=1)) == []
+    follower.grow(SIZE, lag=0)
+    folds = follower.upkeep(FoldSettings(head_segments_min=1, loads_max=1))
+    assert {fold.segments for fold in folds} == {((40, 49, ref(49).hash),)}
+
+
+def runs_of(*versions: str) -> list[tuple[int, int, str]]:
+    """Runs of a fold of segments of ten blocks, a ledger row and a load for each five of them."""
+    firsts = range(0, 5 * len(versions), 5)
+    segments = tuple((first, first + 9, ref(first + 9).hash) for first in firsts[::2])
+    rows = [
+        ledger("logs", first, first, ref(first + 4), content_version=version)
+        for first, version in zip(firsts, versions, strict=True)
+    ]
+    found = runs(Fold("logs", 0, segments, frozenset(firsts)), rows)
+    assert [row for run in found for row in run] == rows
+    return [(run[0].from_block, run[-1].to_block, run[0].content_version) for run in found]
+
+
+def test_blocks_of_one_content_are_one_run_a_segment() -> None:
+    assert runs_of("a", "a", "a", "a") == [(0, 9, "a"), (10, 19, "a")]
+
+
+def test_a_change_of_content_ends_a_run_wherever_it_is() -> None:
+    assert runs_of("a", "a", "b", "b") == [(0, 9, "a"), (10, 19, "b")]
+    assert runs_of("a", "b", "b", "a") == [(0, 4, "a"), (5, 9, "b"), (10, 14, "b"), (15, 19, "a")]
+
+
+def test_segments_that_are_no_neighbours_share_no_run() -> None:
+    rows = [ledger("logs", at, at, ref(at + 9)) for at in (0, 30)]
+    segments = tuple((at, at + 9, ref(at + 9).hash) for at in (0, 30))
+    assert runs(Fold("logs", 0, segments, frozenset({0, 30})), rows) == [[rows[0]], [rows[1]]]
