@@ -92,8 +92,7 @@ def fails(
 ) -> Callable[..., str]:
     """Run with `words`; it must end with this exit code and an error of three lines."""
     monkeypatch.chdir(tmp_path)
-    impatient = {"RETRY_ATTEMPTS_MAX": "2", "BACKOFF_SECONDS_MAX": "0.05"}
-    for name, value in {**impatient, "REQUEST_TIMEOUT_SECONDS": "3"}.items():
+    for name, value in (("RETRY_ATTEMPTS_MAX", "2"), ("BACKOFF_SECONDS_MAX", "0.05")):
         monkeypatch.setenv(f"HEADRACE_LIMITS__{name}", value)
 
     def run(exit_code: int, *words: str) -> str:
