@@ -6,9 +6,9 @@ import urllib.request
 from typing import Any
 
 
-def post(url: str, body: bytes, timeout: float = 60) -> bytes:
+def post(url: str, body: bytes) -> bytes:
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=timeout) as response:
+    with urllib.request.urlopen(request) as response:
         return response.read()
 
 

@@ -12,6 +12,7 @@ import pytest
 from infra.devchain import Budget, Chain, Spec, serve_in_thread
 from infra.devchain.control import CONTROLS
 from tests.infra.devchain.client import call, refusal
+from tests.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -85,8 +86,11 @@ def _started(*options):
 
 def _stopped(process):
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=120) == 0
-    process.stdout.close()
+    try:
+        assert process.wait(PATIENCE_SECONDS) == 0
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_command_serves_until_interrupted():

@@ -38,7 +38,7 @@ def serving(shared):
 
 
 def _ask(url, method="eth_blockNumber"):
-    return post(url, json.dumps({"id": 1, "method": method, "params": []}).encode(), timeout=60)
+    return post(url, json.dumps({"id": 1, "method": method, "params": []}).encode())
 
 
 def _verified(url, number):
@@ -83,15 +83,24 @@ def test_broken_connections(serving, kind):
     assert json.loads(_ask(serving.http_urls[0]))["result"] == hex(HEAD)
 
 
+def _asked(url, body=b'{"id":1,"method":"eth_chainId"}'):
+    """A connection on which a question was sent, and its answer not yet read."""
+    host, port = url.removeprefix("http://").split(":")
+    raw = socket.create_connection((host, int(port)))
+    raw.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    return raw
+
+
 def test_hang_until_the_client_gives_up(serving):
     number = serving.set_fault(Fault("hang", count=1))
-    with pytest.raises(TimeoutError):
-        post(serving.http_urls[0], b'{"id":1,"method":"eth_chainId"}', timeout=0.2)
-    # The client may have given up before the server read its question.
-    while serving.struck(number) == 0:
-        time.sleep(0.01)
-    assert serving.struck(number) == 1
+    with _asked(serving.http_urls[0]) as raw:
+        while serving.struck(number) == 0:
+            time.sleep(0.01)
+        raw.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            raw.recv(1)
     assert _ask(serving.http_urls[0])
+    assert serving.struck(number) == 1
 
 
 def test_short_hang_ends_in_a_dropped_connection(serving):
@@ -122,10 +131,7 @@ def test_giant_body_is_valid_json_of_its_size(serving):
 
 def test_giant_body_stops_when_the_client_hangs_up(serving):
     serving.set_fault(Fault("giant", count=1))
-    host, port = serving.http_urls[0][len("http://") :].split(":")
-    body = b'{"id":1,"method":"eth_chainId"}'
-    with socket.create_connection((host, int(port))) as raw:
-        raw.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    with _asked(serving.http_urls[0]) as raw:
         assert raw.recv(1000).startswith(b"HTTP/1.1 200")
     assert json.loads(_ask(serving.http_urls[0]))["result"] == hex(HEAD)
 

@@ -2,12 +2,16 @@
 
 import asyncio
 import json
+from functools import partial
 
 import pytest
 import websockets
 
 from infra.devchain import Budget, Chain, DevchainServer, Fault, Spec, serve_in_thread
 from infra.devchain.control import set_fault
+
+# A connection is not given up because the machine is slow.
+connect = partial(websockets.connect, open_timeout=None, ping_interval=None)
 
 
 @pytest.fixture
@@ -33,14 +37,14 @@ async def _call(socket, method, *params):
 
 
 async def _head(socket, subscription):
-    pushed = json.loads(await asyncio.wait_for(socket.recv(), 10))
+    pushed = json.loads(await socket.recv())
     assert pushed["method"] == "eth_subscription"
     assert pushed["params"]["subscription"] == subscription
     return pushed["params"]["result"]
 
 
 async def test_calls_over_websocket_are_those_over_http(server, chain):
-    async with websockets.connect(server.ws_urls[0]) as socket:
+    async with connect(server.ws_urls[0]) as socket:
         block = (await _call(socket, "eth_getBlockByNumber", "0x3", True))["result"]
         assert block["hash"] == "0x" + chain.blocks()[3].hash.hex()
         assert (await _call(socket, "eth_nothing"))["error"]["code"] == -32601
@@ -49,7 +53,7 @@ async def test_calls_over_websocket_are_those_over_http(server, chain):
 
 
 async def test_heads_follow_mining_and_reorgs(server, chain):
-    async with websockets.connect(server.ws_urls[0]) as socket:
+    async with connect(server.ws_urls[0]) as socket:
         subscription = (await _call(socket, "eth_subscribe", "newHeads"))["result"]
         for change in (chain.mine(), chain.mine(3), chain.reorg(2), chain.reorg(3, 2)):
             for block in change.added:
@@ -65,8 +69,8 @@ async def test_heads_follow_mining_and_reorgs(server, chain):
 
 async def test_two_subscribers_hear_the_same(server, chain):
     async with (
-        websockets.connect(server.ws_urls[0]) as one,
-        websockets.connect(server.ws_urls[1]) as other,
+        connect(server.ws_urls[0]) as one,
+        connect(server.ws_urls[1]) as other,
     ):
         names = [(await _call(s, "eth_subscribe", "newHeads"))["result"] for s in (one, other)]
         chain.mine()
@@ -75,13 +79,13 @@ async def test_two_subscribers_hear_the_same(server, chain):
 
 
 async def test_other_subscriptions_are_refused(server):
-    async with websockets.connect(server.ws_urls[0]) as socket:
+    async with connect(server.ws_urls[0]) as socket:
         assert (await _call(socket, "eth_subscribe", "syncing"))["error"]["code"] == -32602
 
 
 async def test_a_lagging_endpoint_pushes_old_heads(server, chain):
     set_fault(server.endpoints[0], Fault("lagging_head", blocks=2))
-    async with websockets.connect(server.ws_urls[0]) as socket:
+    async with connect(server.ws_urls[0]) as socket:
         subscription = (await _call(socket, "eth_subscribe", "newHeads"))["result"]
         chain.mine()
         assert (await _head(socket, subscription))["number"] == "0x9"
@@ -89,7 +93,7 @@ async def test_a_lagging_endpoint_pushes_old_heads(server, chain):
 
 async def test_an_endpoint_can_drop_and_swallow_heads(server, chain):
     pushed = frozenset({"eth_subscription"})
-    async with websockets.connect(server.ws_urls[0]) as socket:
+    async with connect(server.ws_urls[0]) as socket:
         subscription = (await _call(socket, "eth_subscribe", "newHeads"))["result"]
         set_fault(server.endpoints[0], Fault("hang", pushed, count=1))
         chain.mine(2)
@@ -97,12 +101,12 @@ async def test_an_endpoint_can_drop_and_swallow_heads(server, chain):
         set_fault(server.endpoints[0], Fault("disconnect", pushed, count=1))
         chain.mine()
         with pytest.raises(websockets.ConnectionClosed):
-            await asyncio.wait_for(socket.recv(), 10)
+            await socket.recv()
 
 
 async def test_a_call_can_break_the_connection(server):
     set_fault(server.endpoints[0], Fault("disconnect", frozenset({"eth_chainId"}), count=1))
-    async with websockets.connect(server.ws_urls[0]) as socket:
+    async with connect(server.ws_urls[0]) as socket:
         with pytest.raises(websockets.ConnectionClosed):
             await _call(socket, "eth_chainId")
 
@@ -110,16 +114,16 @@ async def test_a_call_can_break_the_connection(server):
 async def test_stopping_closes_connections(chain):
     server = DevchainServer(chain)
     await server.start()
-    async with websockets.connect(server.ws_urls[0]) as socket:
+    async with connect(server.ws_urls[0]) as socket:
         await _call(socket, "eth_subscribe", "newHeads")
         await server.stop()
         with pytest.raises(websockets.ConnectionClosed):
-            await asyncio.wait_for(socket.recv(), 10)
+            await socket.recv()
     chain.mine()
 
 
 async def test_blocks_come_by_themselves_at_an_interval(server, chain):
-    async with websockets.connect(server.ws_urls[0]) as socket:
+    async with connect(server.ws_urls[0]) as socket:
         subscription = (await _call(socket, "eth_subscribe", "newHeads"))["result"]
         assert (await _call(socket, "devchain_setInterval", 0.01))["result"] is True
         numbers = [int((await _head(socket, subscription))["number"], 16) for _ in range(5)]
@@ -129,7 +133,7 @@ async def test_blocks_come_by_themselves_at_an_interval(server, chain):
 async def test_a_serving_thread_mines_at_an_interval(chain):
     with serve_in_thread(chain) as serving:
         assert serving.chain is chain
-        async with websockets.connect(serving.ws_urls[0]) as socket:
+        async with connect(serving.ws_urls[0]) as socket:
             subscription = (await _call(socket, "eth_subscribe", "newHeads"))["result"]
             serving.set_interval(0.01)
             assert (await _head(socket, subscription))["number"] == "0xb"
@@ -139,7 +143,7 @@ async def test_a_serving_thread_mines_at_an_interval(chain):
 
 async def test_heads_of_a_chain_changed_from_another_thread(chain):
     with serve_in_thread(chain) as serving:
-        async with websockets.connect(serving.ws_urls[0]) as socket:
+        async with connect(serving.ws_urls[0]) as socket:
             subscription = (await _call(socket, "eth_subscribe", "newHeads"))["result"]
             change = await asyncio.to_thread(chain.mine, 2)
             for block in change.added:
