@@ -21,15 +21,15 @@ from ingest.providers import ProviderPool
 from ingest.publish import Built
 from schemas.chains import load_chains
 from schemas.tables import Verification
+from tests.ingest.patient import PATIENT
 
 LOCAL = replace(load_chains()["local"], block_time_seconds=0.02).resized(5, 100)
 CHAIN_ID = Spec().chain_id
-FAST = IngestLimits(
+FAST = replace(
+    PATIENT,
     backoff_seconds_min=0.001,
     backoff_seconds_max=0.02,
     retry_attempts_max=20,
-    request_timeout_seconds=5.0,
-    hedge_after_seconds=0.5,
     response_bytes_max=8 * 1024 * 1024,
     head_poll_seconds_min=0.01,
     head_poll_seconds_max=0.01,

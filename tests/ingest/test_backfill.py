@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,13 +21,9 @@ from ingest.publish import Built
 from schemas.errors_ingest import ChainBroken, ProvidersExhausted, ReceiptsNotServed
 from schemas.errors_verify import ReceiptsRootMismatch
 from tests.ingest.fake_node import FakeNode, fake_build, fake_chain, fake_hash
+from tests.ingest.patient import PATIENT
 
-FAST = IngestLimits(
-    backoff_seconds_min=0.001,
-    backoff_seconds_max=0.002,
-    retry_attempts_max=6,
-    request_timeout_seconds=5.0,
-)
+FAST = replace(PATIENT, backoff_seconds_min=0.001, backoff_seconds_max=0.002, retry_attempts_max=6)
 
 
 def segments(blocks: int, size: int = 5) -> list[SegmentRange]:
@@ -132,7 +129,7 @@ async def test_an_endpoint_without_batches_is_served_by_single_calls() -> None:
 
 
 async def test_answers_above_the_bound_are_asked_in_parts() -> None:
-    limits = IngestLimits(response_bytes_max=6_000, backoff_seconds_min=0.001)
+    limits = replace(FAST, response_bytes_max=6_000)
     async with FakeNode(fake_chain(40)) as node, pool_of(node, limits=limits) as pool:
         assert hashes(await collect(pool, segments(40, 20))) == truth(node, segments(40, 20))
 
@@ -170,9 +167,7 @@ async def test_faults_of_every_kind_lose_nothing() -> None:
         lambda: web.json_response([]),
     ]
     chain = fake_chain(100)
-    limits = IngestLimits(
-        backoff_seconds_min=0.001, backoff_seconds_max=0.002, retry_attempts_max=30
-    )
+    limits = replace(FAST, retry_attempts_max=30)
     async with (
         FakeNode(chain) as one,
         FakeNode(chain) as two,
@@ -184,7 +179,7 @@ async def test_faults_of_every_kind_lose_nothing() -> None:
 
 
 async def test_what_is_fetched_ahead_is_bounded() -> None:
-    limits = IngestLimits(window_segments_max=3, backoff_seconds_min=0.001)
+    limits = replace(FAST, window_segments_max=3)
     async with FakeNode(fake_chain(100)) as node, pool_of(node, limits=limits) as pool:
         backfill = Backfill(pool, receipts_source(ProvenFetcher(pool, fake_build)))
         stream = backfill.run(segments(100))

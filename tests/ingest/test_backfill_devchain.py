@@ -117,7 +117,8 @@ async def test_a_liar_is_found_out_and_left(lie: str, monkeypatch: pytest.Monkey
 )
 async def test_a_faulty_network_loses_nothing(fault: Fault) -> None:
     chain = small_chain(BLOCKS + 5)
-    limits = replace(FAST, request_timeout_seconds=0.5) if fault.kind == "hang" else FAST
+    hasty = replace(FAST, request_timeout_seconds=0.5, hedge_after_seconds=0.25)
+    limits = hasty if fault.kind == "hang" else FAST
     async with served(chain, 2) as server, pool_of(server, limits) as pool:
         for endpoint in server.endpoints:
             endpoint.faults.add(fault)

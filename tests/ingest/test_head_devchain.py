@@ -115,7 +115,11 @@ async def test_a_rollback_and_the_return_to_a_former_head() -> None:
 
 
 @pytest.mark.parametrize("lie", ["omit_logs", "alter_logs", "alter_receipt", "alter_transaction"])
-async def test_a_lying_leader_is_quarantined_and_the_head_goes_on(lie: str) -> None:
+async def test_a_lying_leader_is_quarantined_and_the_head_goes_on(
+    lie: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing but the lie makes it another's turn to lead.
+    monkeypatch.setattr("ingest.head.STALE_SECONDS_MIN", 3600.0)
     chain = small_chain(20)
     async with served(chain, 2) as server, following(chain, server, (10, 15)) as (sink, pool, f, _):
         await sink.until(lambda s: wanted(chain, 15) <= set(s.blocks))

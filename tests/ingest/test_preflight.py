@@ -9,7 +9,6 @@ import pytest
 from aiohttp import web
 
 from ingest.endpoint import ReceiptsBy
-from ingest.limits import IngestLimits
 from ingest.preflight import preflight
 from ingest.providers import ProviderPool
 from schemas.chains import load_chains
@@ -24,8 +23,9 @@ from schemas.errors_ingest import (
     StartBeyondHead,
 )
 from tests.ingest.fake_node import GENESIS_TIME, FakeNode, fake_chain
+from tests.ingest.patient import PATIENT
 
-FAST = IngestLimits(backoff_seconds_min=0.001, backoff_seconds_max=0.002, retry_attempts_max=3)
+FAST = replace(PATIENT, backoff_seconds_min=0.001, backoff_seconds_max=0.002, retry_attempts_max=3)
 LOCAL = load_chains()["local"]
 SEVEN = replace(LOCAL, chain_id=7)
 

@@ -29,9 +29,10 @@ from schemas.errors_ingest import (
 from schemas.errors_verify import ReceiptsRootMismatch
 from tests.ingest.fake_node import FakeNode, fake_chain
 from tests.ingest.leap import Gate, leap
+from tests.ingest.patient import PATIENT
 from tests.patience import PATIENCE_SECONDS
 
-FAST = IngestLimits(backoff_seconds_min=0.001, backoff_seconds_max=0.002, retry_attempts_max=4)
+FAST = replace(PATIENT, backoff_seconds_min=0.001, backoff_seconds_max=0.002, retry_attempts_max=4)
 ANY = Terms("something")
 LIE = ReceiptsRootMismatch(number="1", hash="0x", computed="0x", expected="0x", note="")
 

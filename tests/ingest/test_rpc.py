@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
@@ -32,10 +33,11 @@ from schemas.errors_ingest import (
     RequestRefused,
     ServerFailed,
 )
+from tests.ingest.patient import PATIENT
 from tests.patience import PATIENCE_SECONDS
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-LIMITS = IngestLimits(response_bytes_max=50_000, request_timeout_seconds=5.0)
+LIMITS = replace(PATIENT, response_bytes_max=50_000)
 CALLS = [RpcCall("eth_chainId", ()), RpcCall("eth_blockNumber", ())]
 
 
