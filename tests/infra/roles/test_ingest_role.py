@@ -29,8 +29,8 @@ from tests.patience import PATIENCE_SECONDS
 RAW = ("raw.blocks.history", "raw.logs.history", "raw.blocks.head", "raw.logs.head")
 
 
-SLOWLY = {"roles__history_blocks_per_second_max": "40"}
-"""Settings of an ingester that is met in the midst of its history."""
+SLOWLY = {"roles__history_blocks_per_second_max": "1"}
+"""Settings of an ingester that is met in the midst of its history, however late one comes."""
 
 
 @contextmanager
