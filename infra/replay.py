@@ -70,7 +70,8 @@ class Replay:
     display
         Told of each part.
     beyond
-        Whether what is not visible yet comes again, too: its messages may have been lost.
+        Whether what is not visible yet, or not final, comes again, too: its messages or its rows
+        may have been lost. It is loaded, and not compared.
     told
         The highest block that was ever sent: none above it can have been lost. None where nobody
         knows.
@@ -135,15 +136,18 @@ class Replay:
         return [at for at in range(first, last + 1, size) if at + size - 1 <= final]
 
     def _unseen(self, row: CanonRow | None, from_block: int, to_block: int) -> list[int]:
-        """First blocks of the segments of a range of which the last block is not visible yet."""
+        """First blocks of the segments of a range whose last block is not visible, or not final.
+
+        What is visible and not final is loaded again as well: rows of it may have been lost.
+        """
         if not self._beyond:
             return []
         facts = self._storage.facts
         size = facts.segment_blocks
         starts = range(facts.segment_start(from_block), to_block + 1, size)
-        head = -1 if row is None else row.head.number
+        final = -1 if row is None else _final(row)
         last = to_block if self._told is None else self._told
-        return [at for at in starts if at + size - 1 > head and at <= last]
+        return [at for at in starts if at + size - 1 > final and at <= last]
 
     def _nothing(self, row: CanonRow | None, from_block: int, to_block: int) -> HeadraceError:
         if row is None:
@@ -157,7 +161,7 @@ class Replay:
         )
 
     def _load(self, starts: Sequence[int]) -> list[Damage]:
-        """Have segments come that are not visible yet: there is nothing to compare."""
+        """Have segments come that are not visible yet, or not final: nothing is compared."""
         since, storage = self._now(), self._storage
         named = (storage.reader, storage.database, storage.facts, since, starts)
         self._again.load(starts, lambda: loaded_segments(*named))

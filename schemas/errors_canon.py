@@ -141,3 +141,21 @@ class RewindUnfinished(Permanent):
     what = "the rewind of {database} to block {to_block} was cut short"
     why = "its intent is recorded, its canon row is not"
     fix = "run `headrace rewind --to {to_block}` again: it goes on where it stopped"
+
+
+class ShownInDoubt(Transient):
+    """The rows that say which of the shown blocks left the chain are not stored."""
+
+    code = "HR-4511"
+    what = (
+        "for {seconds:.0f} s it has not been known which of the visible blocks from {from_block} "
+        "on left the chain: rows of `blocks` up to {to_block} are not stored"
+    )
+    why = (
+        "nobody followed the chain while it left them, so that stored rows have to say it, and "
+        "ClickHouse has lost some; nothing new is shown before it is known"
+    )
+    fix = (
+        "run `headrace replay --from {from_block} --to {to_block}`: it loads them once more, and "
+        "the publisher goes on; run it again when they are final, to mend what was lost"
+    )

@@ -57,8 +57,15 @@ def read_ancestors(
     return below[::-1]
 
 
-def settle_doubts(connection: Connection, database: str, canon: Canon) -> None:
+def settle_doubts(
+    connection: Connection, database: str, canon: Canon
+) -> tuple[BlockRef, int] | None:
     """Name the ancestors that a canon asks for, as long as what is stored has an answer.
+
+    Returns
+    -------
+    tuple of BlockRef and int, or None
+        The doubt that stays (see `Canon.doubt`): rows that would settle it are not stored.
 
     Raises
     ------
@@ -69,6 +76,7 @@ def settle_doubts(connection: Connection, database: str, canon: Canon) -> None:
     while (doubt := canon.doubt()) is not None and doubt != asked:
         canon.settle(doubt[0], read_ancestors(connection, database, *doubt))
         asked = doubt
+    return doubt
 
 
 def tell_joined(reorg: Reorg, read_below: Callable[[BlockRef, int], Sequence[BlockRef]]) -> Reorg:

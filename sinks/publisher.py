@@ -16,12 +16,8 @@ from typing import TypeVar
 
 from schemas.chains import ChainFacts
 from schemas.errors import Transient
-from schemas.errors_canon import (
-    CoreLoadMissing,
-    HeightNotReached,
-    StalePublisher,
-)
-from schemas.segments import ForkUpdate
+from schemas.errors_canon import CoreLoadMissing, HeightNotReached, StalePublisher
+from schemas.segments import BlockRef, ForkUpdate
 from sinks.canon import Canon
 from sinks.canon_row import CanonRow, Change, Missing, PublisherSettings
 from sinks.canon_table import (
@@ -90,6 +86,8 @@ class Publisher:
         """What ended the publisher's thread."""
         self.strays = 0
         """Fork updates that did not fit: duplicates, or a sign that one was missed."""
+        self.doubt: tuple[BlockRef, int] | None = None
+        """What keeps shown blocks in doubt, for want of rows: see `sinks.fork_gap`."""
         self._connection, self._streams, self._floor = connection, dict(streams), floor
         self._on_missing, self._on_row, self._clock = on_missing, on_row, clock
         self._canon: Canon | None = None
@@ -357,7 +355,7 @@ class Publisher:
             return wait
         if self._unwritten is not None:
             self._append(self._unwritten, again=True)
-        settle_doubts(self._connection, self.database, canon)
+        self.doubt = settle_doubts(self._connection, self.database, canon)
         change = canon.step(self._now_ms())
         if change is not None:
             self._append(change)

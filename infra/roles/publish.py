@@ -21,6 +21,7 @@ from infra.kafka.producer import EnvelopeProducer
 from infra.patience import patiently
 from infra.roles.chain_database import await_storage, check_named
 from infra.roles.claim_beat import ClaimBeat
+from infra.roles.doubt_watch import DoubtWatch
 from infra.roles.fork_tail import ForkTail
 from infra.roles.in_flight import Brokers, InFlight
 from infra.roles.publish_metrics import PublishMetrics
@@ -79,6 +80,7 @@ class PublishRole:
         self._place = whereabouts()
         self._host = f"{settings.kafka.instance or ''}@{self._place}"
         self._metrics = PublishMetrics(run)
+        self._doubts = DoubtWatch()
         self._failure: BaseException | None = None
         self._ended = threading.Event()
 
@@ -260,6 +262,7 @@ class PublishRole:
         newer = claims.superseded_by(publisher.generation)
         if newer is not None:
             raise publisher.supersede(newer.generation)
+        self._doubts.look(publisher.doubt, time.monotonic())
         row = publisher.visible()
         for wanted in requests.take(row.head.number if row is not None else -1):
             log.warning("segment_wanted", reason=wanted.headers.get("reason", ""))

@@ -101,6 +101,22 @@ def test_whole_segments_come_again(
     assert replayed(filled, first, last, beyond=beyond) == starts
 
 
+@pytest.mark.parametrize(("beyond", "starts"), [(True, [10, 15, 20, 25]), (False, [10, 15])])
+def test_what_is_visible_and_not_final_is_loaded_again(
+    endpoint: Endpoint, *, beyond: bool, starts: list[int]
+) -> None:
+    prepare(endpoint)
+    chain = SmallChain(52, 20)
+    with Rig(endpoint, chain) as rig:
+        rig.claim()
+        rig.follow(chain.snapshot_from(None))
+        rig.write_history()
+        rig.grow(10)
+        rig.publisher.run_once()
+        assert rig.shown().head.number == 29
+    assert replayed((endpoint, chain), 12, 29, beyond=beyond, told=29) == starts
+
+
 def test_a_range_of_nothing_is_refused(filled: tuple[Endpoint, SmallChain]) -> None:
     with pytest.raises(ReplayRangeEmpty):
         replayed(filled, 55, 60, beyond=False)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from schemas.errors_canon import CoreLoadMissing, HeightNotReached, StalePublisher
-from schemas.segments import BlockRef, ForkUpdate
+from schemas.segments import BlockRef
 from sinks.canon_row import CanonSettings, PublisherSettings
 from sinks.canon_table import append_reorg, read_canon
 from sinks.connection import Connection, Endpoint
@@ -77,6 +77,39 @@ def test_blocks_that_nobody_told_of_are_told_by_their_rows(endpoint: Endpoint) -
         assert change.reorg.added == tuple(joined[:3]), "the canon asks for the lowest segment only"
         ((told,),) = reader.execute("SELECT added FROM reorgs", as_bytes=True)
         assert told == [(ref.number, ref.hash) for ref in joined]
+
+
+def test_a_doubt_whose_rows_are_lost_is_told_and_ends_when_they_are_loaded_again(
+    endpoint: Endpoint,
+) -> None:
+    prepare(endpoint)
+    chain, clock = SmallChain(6, 20), Clock()
+    with Rig(endpoint, chain, clock=clock) as rig, Connection(endpoint) as reader:
+        rig.claim()
+        rig.follow(chain.snapshot_from(None))
+        rig.write_history()
+        shown = rig.grow(4)[-1]
+        rig.publisher.run_once()
+        chain.extend(8, back=2)
+        chain.finalize(0)
+        whole = chain.path(chain.head, 20)[:5]
+        loads = {stream: rig.write(stream, [whole], "history") for stream in STREAMS}
+        reader.execute(
+            f"DELETE FROM blocks_open WHERE load_id = {loads['blocks']}",
+            settings={"lightweight_deletes_sync": 2},
+        )
+        rig.publisher.run_once()
+        assert rig.publisher.doubt is None
+        rig.follow(chain.snapshot_from(None))
+        for _ in range(3):
+            rig.publisher.run_once()
+            clock.now += 60.0
+        assert rig.publisher.doubt == (whole[-1], 19)
+        assert rig.shown().head == shown
+        rig.write("blocks", [whole], "history")
+        rig.publisher.run_once()
+        assert rig.publisher.doubt is None
+        assert rig.shown().head == whole[-1]
 
 
 def test_a_new_publisher_takes_up_and_a_stale_one_is_never_seen(endpoint: Endpoint) -> None:
