@@ -28,7 +28,7 @@ FINALITY_DEPTH = 24
 REORG_DEPTH = 4
 LIAR = 2
 """Which endpoint lies."""
-WAIT_SECONDS = 120.0
+WAIT_SECONDS = 300.0
 
 QUERIES = {
     "Rows by table, of one legal chain at one block": """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from threading import Thread
 
@@ -289,8 +290,15 @@ class Serving:
         return self.endpoints[endpoint].faults.struck(fault)
 
     def set_interval(self, seconds: float | None) -> None:
-        """Mine a block at an interval from now on; None stops."""
-        self._loop.call_soon_threadsafe(self._server.set_interval, seconds)
+        """Mine a block at an interval from now on; None stops: no block comes after it returned."""
+        done: Future[None] = Future()
+
+        def obey() -> None:
+            self._server.set_interval(seconds)
+            done.set_result(None)
+
+        self._loop.call_soon_threadsafe(obey)
+        done.result()
 
 
 @contextmanager

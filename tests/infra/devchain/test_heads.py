@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 
 import pytest
@@ -139,6 +141,25 @@ async def test_a_serving_thread_mines_at_an_interval(chain):
             assert (await _head(socket, subscription))["number"] == "0xb"
             assert (await _head(socket, subscription))["number"] == "0xc"
             serving.set_interval(None)
+
+
+def test_no_block_comes_after_a_serving_thread_was_told_to_mine_no_more(chain, monkeypatch):
+    mine, mining, may_go_on = chain.mine, threading.Event(), threading.Event()
+
+    def held():
+        mining.set()
+        may_go_on.wait()
+        return mine()
+
+    with serve_in_thread(chain) as serving, ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(chain, "mine", held)
+        serving.set_interval(0.01)
+        mining.wait()
+        stopped = pool.submit(lambda: (serving.set_interval(None), chain.view.head))
+        wait([stopped], 0.1)
+        may_go_on.set()
+        assert stopped.result() == (None, 11)
+    assert chain.view.head == 11
 
 
 async def test_heads_of_a_chain_changed_from_another_thread(chain):
