@@ -190,14 +190,15 @@ async def test_a_lagging_leader_is_left_for_another(monkeypatch: pytest.MonkeyPa
         await sink.until(lambda s: bool(s.heads))
         leader = follower.progress().leader
         other = moving if str(stuck._server.port) in leader else stuck
-        await other.extend(chain[20:])
         led: list[str] = []
 
         def followed(seen: HeadSink) -> bool:
             led.append(follower.progress().leader)
-            return seen.holds(chain[20:])
+            return seen.holds(other.canonical[20:])
 
-        await sink.until(followed)
+        for block in chain[20:]:
+            await other.extend([block])
+            await sink.until(followed)
         assert set(led) - {leader}
 
 
