@@ -41,6 +41,7 @@ class Batch(Generic[Token]):
 class _Open(Generic[Token]):
     segments: list[Segment] = field(default_factory=list)
     tokens: list[Token] = field(default_factory=list)
+    starts: set[int] = field(default_factory=set)
     rows: int = 0
     size_bytes: int = 0
     since: float = 0.0
@@ -50,7 +51,12 @@ class _Open(Generic[Token]):
 
 
 class Batcher(Generic[Token]):
-    """Groups segments by (stream, lane, partition); a head segment is a batch of its own."""
+    """Groups segments by (stream, lane, partition); a head segment is a batch of its own.
+
+    Two segments of the same blocks are never in one batch: their rows would be there twice under
+    one load. They have different names where ingesters prove differently, or are not of one mind
+    about the chain.
+    """
 
     def __init__(self, partition_blocks: int, limits: BatchLimits | None = None) -> None:
         self._partition_blocks = partition_blocks
@@ -80,13 +86,17 @@ class Batcher(Generic[Token]):
         size_bytes = sum(block_bytes(block) for block in blocks)
         full = []
         batch = self._open.get(key)
-        if batch and not self._fits(batch.rows + rows, batch.size_bytes + size_bytes):
+        if batch and (
+            segment.name.from_block in batch.starts
+            or not self._fits(batch.rows + rows, batch.size_bytes + size_bytes)
+        ):
             full.append(self._open.pop(key).closed())
             batch = None
         if batch is None:
             batch = self._open[key] = _Open(since=now)
         batch.segments.append(segment)
         batch.tokens.append(token)
+        batch.starts.add(segment.name.from_block)
         batch.rows += rows
         batch.size_bytes += size_bytes
         if not self._fits(batch.rows + 1, batch.size_bytes + 1):

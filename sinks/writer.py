@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from schemas.columns import ColumnBlock
 from schemas.errors import HeadraceError, Transient
@@ -130,7 +131,7 @@ class Writer:
         Permanent
             Another of HR-40xx, at once.
         ValueError
-            If the segments differ in stream, lane or partition.
+            If the segments differ in stream, lane or partition, or two hold the same block.
         """
         return self._write(segments, apart=False)[0]
 
@@ -155,6 +156,8 @@ class Writer:
     def _write(self, segments: Sequence[Segment], *, apart: bool) -> list[Load]:
         name = segments[0].name
         partition = self._check_alike(segments)
+        if not apart:
+            _check_disjoint(segments)
         by_segment = [table_blocks(segment) for segment in segments]
         manifests = self._manifests(name.stream, by_segment)
         attempt = 0
@@ -264,6 +267,14 @@ class Writer:
             attempts=attempts,
             last=f"{last}",
         )
+
+
+def _check_disjoint(segments: Sequence[Segment]) -> None:
+    """A load is shown whole: whatever it held twice would be visible twice."""
+    spans = sorted((segment.name.from_block, segment.name.to_block) for segment in segments)
+    for (_, last), (first, _) in pairwise(spans):
+        if first <= last:
+            raise ValueError(f"a load holds a block once, and two of these hold block {first}")
 
 
 def table_blocks(segment: Segment) -> dict[str, ColumnBlock]:

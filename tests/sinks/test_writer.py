@@ -24,11 +24,12 @@ from schemas.errors_sinks import (
 )
 from sinks.checksum import stored_manifest
 from sinks.connection import Connection, Endpoint
+from sinks.known_segments import durable_names
 from sinks.ledger import read_ledger
 from sinks.load_block import LOADS_MAX
 from sinks.migrate import prepare_database
 from sinks.native import NativeBlock
-from sinks.writer import Writer, WriterSettings, table_blocks
+from sinks.writer import Segment, Writer, WriterSettings, table_blocks
 from tests.sinks.segments_of import TABLES, blocks_of, events_of, logs_of
 
 CHAIN = load_chains()["local"].resized(10, 100)
@@ -232,6 +233,40 @@ def test_segments_that_do_not_belong_together_are_refused(database: Connection) 
     ):
         with pytest.raises(ValueError, match="one stream, lane and partition"):
             writer.write(segments)
+
+
+def named(segment: Segment, content_version: str) -> Segment:
+    return replace(segment, name=replace(segment.name, content_version=content_version))
+
+
+def test_a_load_of_two_contents_says_so_segment_by_segment(database: Connection) -> None:
+    name = database.endpoint.database
+    writer = writer_to(database, name)
+    segments = [named(logs_of(0, 9), "a"), named(logs_of(10, 19), "b"), named(logs_of(20, 29), "a")]
+    load = writer.write(segments)
+    rows = read_ledger(database, name)
+    assert {row.load_id for row in rows} == {load.load_id}
+    assert [(row.from_block, row.content_version) for row in rows] == [
+        (0, "a"),
+        (10, "b"),
+        (20, "a"),
+    ]
+    assert durable_names(database, name, CHAIN, 1337, ()) == {each.name for each in segments}
+
+
+def test_a_load_never_holds_a_block_twice(database: Connection) -> None:
+    name = database.endpoint.database
+    writer = writer_to(database, name)
+    for segments in (
+        [named(logs_of(0, 9), "a"), named(logs_of(0, 9), "b")],
+        [logs_of(0, 9), logs_of(10, 19), logs_of(0, 9, seed=1)],
+        [logs_of(10, 19), logs_of(5, 14)],
+    ):
+        with pytest.raises(ValueError, match="a load holds a block once"):
+            writer.write(segments)
+    assert read_ledger(database, name) == []
+    branches = [logs_of(7, 7), logs_of(7, 7, seed=1)]
+    assert len({load.load_id for load in writer.write_apart(branches)}) == 2
 
 
 def test_errors_of_a_query_keep_their_class(database: Connection) -> None:
