@@ -52,6 +52,8 @@ class Replayed:
     """Last one."""
     segments: int = 0
     """Grid segments that did."""
+    uncompared: int = 0
+    """Those of them that are not final: loaded, and not compared with what was there."""
     mended: list[Damage] = field(default_factory=list)
     """What was not as it came again, and was mended."""
 
@@ -100,27 +102,33 @@ class Replay:
         HeadraceError
             One of HR-40xx.
         """
-        row, size = self._shown(), self._storage.facts.segment_blocks
+        row = self._shown()
         seen = self._seen(row, from_block, to_block)
         unseen = self._unseen(row, from_block, to_block)
         starts = [*seen, *unseen]
         if not starts:
             raise self._nothing(row, from_block, to_block)
-        done = Replayed(starts[0], starts[-1] + size - 1)
+        done = Replayed(starts[0], self._last(starts))
         for work, whole in ((self._replay, seen), (self._load, unseen)):
             for at in range(0, len(whole), CHUNK_SEGMENTS):
                 part = whole[at : at + CHUNK_SEGMENTS]
                 damages = work(part)
                 done.segments += len(part)
+                done.uncompared += len(part) if whole is unseen else 0
                 done.mended += damages
                 verdict = "mended" if damages else "as they were"
                 self._display.note(
                     f"{done.segments:,}/{len(starts):,} segments came again; blocks {part[0]:,} to "
-                    f"{part[-1] + size - 1:,}: {verdict if whole is seen else 'loaded'}"
+                    f"{self._last(part):,}: {verdict if whole is seen else 'loaded'}"
                 )
                 for damage in damages:
                     self._display.note(f"  {damage_text(damage)}", "yellow")
         return done
+
+    def _last(self, starts: Sequence[int]) -> int:
+        """The last block of the last of some segments, or of what was ever sent of it."""
+        end = starts[-1] + self._storage.facts.segment_blocks - 1
+        return end if self._told is None else min(end, self._told)
 
     def _shown(self) -> CanonRow | None:
         return patiently(lambda: read_canon(self._storage.reader, self._storage.database))
@@ -163,7 +171,7 @@ class Replay:
     def _load(self, starts: Sequence[int]) -> list[Damage]:
         """Have segments come that are not visible yet, or not final: nothing is compared."""
         since, storage = self._now(), self._storage
-        named = (storage.reader, storage.database, storage.facts, since, starts)
+        named = (storage.reader, storage.database, storage.facts, since, starts, self._told)
         self._again.load(starts, lambda: loaded_segments(*named))
         return []
 
@@ -221,6 +229,7 @@ def show_replayed(done: Replayed, display: Display) -> None:
                 "from_block": done.from_block,
                 "to_block": done.to_block,
                 "segments": done.segments,
+                "uncompared": done.uncompared,
                 "mended": [
                     {
                         "stream": damage.stream,
@@ -240,6 +249,11 @@ def show_replayed(done: Replayed, display: Display) -> None:
         if done.mended
         else "nothing was wrong, and nothing has changed"
     )
+    loaded = f"{done.uncompared:,} segment(s) were not visible, or not final: loaded, not compared"
+    if done.uncompared == done.segments:
+        told = loaded
+    elif done.uncompared:
+        told += f"; {loaded}"
     display.note(
         f"{counted(blocks)} blocks, {done.from_block:,} to {done.to_block:,}, came again: {told}"
     )

@@ -42,8 +42,16 @@ def loaded_segments(
     facts: ChainFacts,
     since: datetime,
     starts: Sequence[int],
+    told: int | None = None,
 ) -> dict[tuple[str, int], LedgerRow]:
     """The same, with segments whose blocks came one by one, because they are not final yet.
+
+    Parameters
+    ----------
+    connection, database, facts, since, starts
+        As above.
+    told
+        The last block of the chain that is waited for, amid a segment maybe; None for no last.
 
     Raises
     ------
@@ -57,8 +65,10 @@ def loaded_segments(
     }
     for stream in {row.stream for row in rows}:
         for start in starts:
-            single = [(stream, number) for number in range(start, start + facts.segment_blocks)]
-            if all(key in blocks for key in single):
+            end = start + facts.segment_blocks - 1
+            last = end if told is None else min(end, told)
+            single = [(stream, number) for number in range(start, last + 1)]
+            if single and all(key in blocks for key in single):
                 found.setdefault((stream, start), blocks[single[-1]])
     return found
 

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from infra.display import Display
-from infra.replay import Replay, next_generation, wait_for
+from infra.replay import Replay, Replayed, next_generation, show_replayed, wait_for
 from infra.terminal import Terminal
 from schemas.errors_canon import NothingVisible
 from schemas.errors_replay import ReplayRangeEmpty
@@ -33,12 +33,13 @@ class Loads:
     def load(self, starts: Sequence[int], loaded: Callable[[], Fresh]) -> None:
         self.starts += starts
         blocks = self.chain.path(self.chain.head, 0)
+        final = self.chain.fork.finalized.number
         with Rig(self.endpoint, self.chain, len(self.starts)) as rig:
             for start in starts:
                 for stream in STREAMS:
-                    for block in blocks[start : start + 5] if start >= BLOCKS else ():
+                    for block in blocks[start : start + 5] if start + 4 > final else ():
                         rig.write(stream, [[block]], "head", notify=False)
-                    if start < BLOCKS:
+                    if start + 4 <= final:
                         rig.write(stream, [blocks[start : start + 5]], "history", notify=False)
         assert {start for _, start in loaded()} == set(starts)
 
@@ -65,7 +66,7 @@ def replayed(
     beyond: bool,
     told: int | None = None,
 ) -> Any:
-    """The starts that came again, and what was said of it."""
+    """The starts that came again, and how many of them were not compared."""
     endpoint, chain = filled
     out = Console(file=StringIO())
     with Connection(endpoint) as reader:
@@ -82,39 +83,68 @@ def replayed(
         replay = Replay(storage, loads, lambda: claim(lambda: 1), display, beyond=beyond, told=told)
         done = replay.run(first, last)
     assert done.mended == []
-    return loads.starts
+    return loads.starts, done.uncompared
 
 
 @pytest.mark.parametrize(
-    ("first", "last", "beyond", "starts"),
+    ("first", "last", "beyond", "starts", "uncompared"),
     [
-        (0, 1_000, False, list(range(5, 55, 5))),
-        (12, 13, False, [10]),
-        (48, 57, False, [45, 50]),
-        (48, 57, True, [45, 50, 55]),
-        (61, 69, True, [60, 65]),
+        (0, 1_000, False, list(range(5, 55, 5)), 0),
+        (12, 13, False, [10], 0),
+        (48, 57, False, [45, 50], 0),
+        (48, 57, True, [45, 50, 55], 1),
+        (61, 69, True, [60, 65], 2),
     ],
 )
 def test_whole_segments_come_again(
-    filled: tuple[Endpoint, SmallChain], first: int, last: int, beyond: bool, starts: list[int]
+    filled: tuple[Endpoint, SmallChain],
+    first: int,
+    last: int,
+    beyond: bool,
+    starts: list[int],
+    uncompared: int,
 ) -> None:
-    assert replayed(filled, first, last, beyond=beyond) == starts
+    assert replayed(filled, first, last, beyond=beyond) == (starts, uncompared)
 
 
-@pytest.mark.parametrize(("beyond", "starts"), [(True, [10, 15, 20, 25]), (False, [10, 15])])
+@pytest.mark.parametrize(
+    ("segments", "uncompared", "words"),
+    [
+        (4, 0, "came again: nothing was wrong, and nothing has changed"),
+        (4, 1, "nothing has changed; 1 segment(s) were not visible, or not final: loaded, not"),
+        (4, 4, "came again: 4 segment(s) were not visible, or not final: loaded, not compared"),
+    ],
+)
+def test_what_was_not_compared_is_not_called_right(
+    segments: int, uncompared: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = Console(file=StringIO())
+    show_replayed(Replayed(0, 19, segments, uncompared), Display(Terminal(out, out)))
+    assert words in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("told", "beyond", "again"),
+    [
+        (29, True, ([10, 15, 20, 25], 2)),
+        (29, False, ([10, 15], 0)),
+        (26, True, ([10, 15, 20, 25], 2)),
+    ],
+)
 def test_what_is_visible_and_not_final_is_loaded_again(
-    endpoint: Endpoint, *, beyond: bool, starts: list[int]
+    endpoint: Endpoint, told: int, *, beyond: bool, again: tuple[list[int], int]
 ) -> None:
+    """As far as there are blocks: nobody waits for the rest of the head's segment."""
     prepare(endpoint)
     chain = SmallChain(52, 20)
     with Rig(endpoint, chain) as rig:
         rig.claim()
         rig.follow(chain.snapshot_from(None))
         rig.write_history()
-        rig.grow(10)
+        rig.grow(told - 19)
         rig.publisher.run_once()
-        assert rig.shown().head.number == 29
-    assert replayed((endpoint, chain), 12, 29, beyond=beyond, told=29) == starts
+        assert rig.shown().head.number == told
+    assert replayed((endpoint, chain), 12, told, beyond=beyond, told=told) == again
 
 
 def test_a_range_of_nothing_is_refused(filled: tuple[Endpoint, SmallChain]) -> None:
@@ -123,7 +153,7 @@ def test_a_range_of_nothing_is_refused(filled: tuple[Endpoint, SmallChain]) -> N
 
 
 def test_what_was_never_sent_is_not_waited_for(filled: tuple[Endpoint, SmallChain]) -> None:
-    assert replayed(filled, 48, 1_000, beyond=True, told=69) == [45, 50, 55, 60, 65]
+    assert replayed(filled, 48, 1_000, beyond=True, told=69) == ([45, 50, 55, 60, 65], 3)
     with pytest.raises(ReplayRangeEmpty):
         replayed(filled, 70, 1_000, beyond=True, told=69)
 
