@@ -14,6 +14,7 @@ import pytest
 from benchmarks import chaos
 from benchmarks.chaos import Run, end_of, figures_of, kind_of, listed_in, run_all, runs_of
 from tests.cluster.chaos import CHAOS
+from tests.patience import PATIENCE_SECONDS
 
 NAME = "test_chaos_ends_in_the_truth"
 HANGS = "import faulthandler, time; faulthandler.enable(); print('began', flush=True)\n"
@@ -76,6 +77,7 @@ def test_a_batch_that_stands_still_says_where_and_ends(monkeypatch: pytest.Monke
         assert process.stdout is not None
         assert process.stdout.readline() == b"began\n"
         monkeypatch.setattr(chaos, "BATCH_SECONDS_MAX", 0)
+        monkeypatch.setattr(chaos, "STACKS_SECONDS_MAX", PATIENCE_SECONDS)
         assert end_of(process, threading.Event()) not in (0, None)
         assert b"most recent call first" in process.stdout.read()
 

@@ -11,12 +11,13 @@ import contextlib
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from infra.clickhouse.server import find_running
+from infra.clickhouse.server import RunningServer, find_running
 from infra.devchain import Chain
 from infra.exit_codes import ExitCode
 from sinks.connection import Connection
@@ -82,19 +83,29 @@ def test_clickhouse_killed_comes_back(tmp_path: Path, dice: Random) -> None:
 def test_killed_with_merges_stopped(tmp_path: Path, dice: Random) -> None:
     with mined(dice) as (serving, miner):
         headrace = Headrace(tmp_path, serving.http_urls)
-        for kill in (True, False):
-            process = headrace.start("--from", "0")
-            until(lambda: find_running(headrace.data) is not None, "ClickHouse is not up")
-            running = find_running(headrace.data)
-            assert running is not None
-            with Connection(running.endpoint()) as connection:
-                connection.execute("SYSTEM STOP MERGES")
-            time.sleep(dice.uniform(3.0, 6.0))
-            if kill:
-                headrace.end(process)
-        miner.stop()
-        head = miner.chain.head.header.number
-        until(lambda: shown(headrace) >= head or process.poll() is not None, headrace.said())
-        process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE_SECONDS) == ExitCode.interrupted, headrace.said()
+        try:
+            for kill in (True, False):
+                process = headrace.start("--from", "0")
+                found: list[RunningServer] = []
+                until(partial(_running, headrace, found), "ClickHouse is not up")
+                with Connection(found[0].endpoint()) as connection:
+                    connection.execute("SYSTEM STOP MERGES")
+                time.sleep(dice.uniform(3.0, 6.0))
+                if kill:
+                    headrace.end(process)
+            miner.stop()
+            head = miner.chain.head.header.number
+            until(lambda: shown(headrace) >= head or process.poll() is not None, headrace.said())
+            process.send_signal(signal.SIGINT)
+            code = process.wait(PATIENCE_SECONDS)
+        finally:
+            headrace.end(process)
+        assert code == ExitCode.interrupted, headrace.said()
         check(headrace, miner.chain)
+
+
+def _running(headrace: Headrace, found: list[RunningServer]) -> bool:
+    """Whether a run's server answers; it is added to those found."""
+    server = find_running(headrace.data)
+    found += [server] if server is not None else []
+    return bool(found)

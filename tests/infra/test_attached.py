@@ -11,6 +11,7 @@ from infra.attached import attached, chain_of, owned_briefly, patient_start
 from infra.clickhouse.server import EmbeddedServer, RunningServer
 from schemas.errors_embedded import DataDirectoryInUse
 from schemas.errors_settings import DataMissing
+from tests.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def test_a_run_waits_for_a_query(data_dir: Path) -> None:
                 run()
             assert not waiting.done()
             used = query.http_port
-        assert waiting.result(timeout=240) > 0
+        assert waiting.result(PATIENCE_SECONDS) > 0
     assert used > 0
 
 

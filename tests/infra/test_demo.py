@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.patience import PATIENCE_SECONDS
+
 ROOT = Path(__file__).parents[2]
-SECONDS_MAX = 600
 
 
 def tour(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -18,7 +19,7 @@ def tour(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
         env={"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path), "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=SECONDS_MAX,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 

@@ -214,11 +214,11 @@ def test_many_threads_and_loops_lose_and_double_nothing() -> None:
         ]
         try:
             for one in (*threads, *loops):
-                one.result(60)
+                one.result(SOON)
         finally:
             queue.close()
         for one in takers:
-            one.result(60)
+            one.result(SOON)
     assert set(got) == {f"{w}:{i}".encode() for w in range(writers) for i in range(each)}
     assert set(got.values()) == {1}
     assert queue.undone == 0
