@@ -56,6 +56,15 @@ class MendMismatch(Permanent):
     fix = "nothing was shown of it; check the disk and run the replay again"
 
 
+class SealedUnnamed(Permanent):
+    """A sealed partition lacks blocks outside of the range that came again."""
+
+    code = "HR-6406"
+    what = "partition {partition} cannot be opened: it lacks blocks of {from_block} to {to_block}"
+    why = "more of it is lost than came again, and its blocks tell which ledger rows are theirs"
+    fix = "run the replay again for a range that holds blocks {from_block} to {to_block}, too"
+
+
 class CanonMoved(Transient):
     """What was to be mended is no longer shown so."""
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import cast
 
 from schemas.chains import ChainFacts
-from schemas.errors_replay import CanonMoved, MendMismatch, ReplayOtherChain
+from schemas.errors_replay import CanonMoved, MendMismatch, ReplayOtherChain, SealedUnnamed
 from schemas.segments import Stream
 from schemas.tables import Table
 from sinks.canon_row import CanonRow
@@ -27,6 +27,7 @@ from sinks.ddl import OPEN, SEALED
 from sinks.fresh import Fresh, fresh_segments, rows_within
 from sinks.ledger import LedgerRow, append_ledger, read_ledger
 from sinks.manifests import copy_rows, of_these, open_ledger
+from sinks.sealed_parts import sealed_parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +135,8 @@ class Mender:
 
         Raises
         ------
-        MendMismatch
-            If a new load does not hold what came again.
+        MendMismatch, SealedUnnamed
+            If a new load does not hold what came again, or a sealed partition more damage.
         HeadraceError
             One of HR-40xx.
         """
@@ -320,30 +321,20 @@ class Mender:
             where = rows_within([(row, row) for row in anew])
             copy_rows(self._connection, place + OPEN, place + OPEN, table, load_id, where)
             sums[table.name] = self._sums(table, first, load_id)
-        named = self._grid_rows(stream, first, last) | {row.from_block: row for row in anew}
+        named = sealed_parts(self._connection, self._database, self._facts, stream, partition)
+        named |= {row.from_block: [row] for row in anew}
+        for start in self._segments(first, last):
+            if start not in named:
+                end = start + self._facts.segment_blocks - 1
+                raise SealedUnnamed(from_block=start, to_block=end, partition=partition)
         made = [
-            _measured(replace(named[start], generation=generation), load_id, sums)
+            _measured(replace(row, lane="history", generation=generation), load_id, sums)
             for start in self._segments(first, last)
+            for row in named[start]
         ]
         self._check(made, anew)
         append_ledger(self._connection, self._database, made)
         return load_id
-
-    def _grid_rows(self, stream: str, first: int, last: int) -> dict[int, LedgerRow]:
-        """The newest ledger row of each whole history segment of a range, by first block."""
-        rows = read_ledger(
-            self._connection,
-            self._database,
-            stream=cast("Stream", stream),
-            from_block=first,
-            to_block=last,
-        )
-        whole = self._facts.segment_blocks - 1
-        return {
-            row.from_block: row
-            for row in rows
-            if row.lane == "history" and row.to_block - row.from_block == whole
-        }
 
     def _sums(self, table: Table, first: int, load_id: int) -> Sums:
         place = f"{self._database}.{table.name}{OPEN}"

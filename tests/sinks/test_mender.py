@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from schemas.errors_replay import CanonMoved, ReplayOtherChain
+from schemas.errors_replay import CanonMoved, ReplayOtherChain, SealedUnnamed
 from sinks.canon_row import CanonRow
 from sinks.canon_table import append_canon, newest_generation, read_canon
 from sinks.connection import Connection, Endpoint
@@ -145,6 +145,63 @@ def test_what_is_wrong_is_mended_by_one_canon_row(
         assert rig.shown().sealed == (0, 1)
         assert_true(damaged)
     assert damaged.replay(list(range(0, 80, SIZE))) == []
+
+
+@pytest.fixture
+def sealed_by_parts(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Iterator[Damaged]:
+    """A partition whose last 15 blocks were sealed as they came; ten of them replaced others."""
+    prepare(endpoint)
+    chain = SmallChain(42, 25)
+    monkeypatch.setattr("tests.sinks.rig.VERSIONS", dict.fromkeys(STREAMS))
+    with Rig(endpoint, chain) as rig:
+        rig.claim()
+        rig.follow(chain.snapshot_from(None))
+        rig.write_history()
+        rig.grow(12)
+        monkeypatch.setattr(
+            "tests.sinks.small_chain.VERSIONS", {stream: f"{stream}2" for stream in STREAMS}
+        )
+        rig.grow(18, back=9)
+        rig.finalize(0)
+        rig.publisher.run_once()
+        assert [sealed.partition for sealed in rig.sealer.run_once()] == [0]
+    with Connection(endpoint) as reader:
+        yield Damaged(endpoint, reader, chain, Mender(reader, endpoint.database, FACTS, TABLES))
+
+
+def test_a_partition_that_was_sealed_by_parts_is_opened(sealed_by_parts: Damaged) -> None:
+    damaged = sealed_by_parts
+    damaged.run("transfers_sealed UPDATE value = value + 100 WHERE block_number BETWEEN 0 AND 19")
+    assert [damage.partition for damage in damaged.replay([0, 5, 10, 15])] == [0]
+    assert damaged.shown().sealed == ()
+    assert_true(damaged)
+    ((held,),) = damaged.reader.execute(
+        "SELECT groupArray((from_block, to_block, content_version)) FROM (SELECT * FROM loads "
+        "WHERE is_visible AND stream = 'logs' AND from_block BETWEEN 25 AND 39 ORDER BY from_block)"
+    )
+    assert held == [
+        *((number, number, "vl") for number in range(25, 28)),
+        *((number, number, "logs2") for number in range(28, 40)),
+    ]
+    with Rig(damaged.endpoint, damaged.chain, 9) as rig:
+        rig.claim()
+        assert [sealed.partition for sealed in rig.sealer.run_once()] == [0]
+        assert_true(damaged)
+
+
+def test_a_partition_that_lacks_more_than_came_again_stays_as_it_is(
+    sealed_by_parts: Damaged,
+) -> None:
+    damaged = sealed_by_parts
+    before = damaged.shown()
+    damaged.run("transfers_sealed UPDATE value = value + 100 WHERE block_number < 10")
+    damaged.run("blocks_sealed DELETE WHERE block_number = 32")
+    with pytest.raises(SealedUnnamed) as raised:
+        damaged.replay([0, 5])
+    assert (raised.value.data["from_block"], raised.value.data["to_block"]) == (30, 34)
+    assert damaged.shown() == before
+    assert damaged.replay([0, 5, 30]) != []
+    assert_true(damaged)
 
 
 def test_rows_that_are_there_twice_are_mended(damaged: Damaged) -> None:
