@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
-from infra.attached import attached, chain_of
 from infra.audit_aggregates import STATEMENT, aggregate_invariants, same_aggregator
 from infra.audit_checks import (
     Invariant,
@@ -20,6 +20,7 @@ from infra.contracts import declare_contracts
 from infra.display import Display
 from infra.exit_codes import ExitCode
 from infra.settings import Settings
+from infra.stored import stored
 from infra.stored_columns import read_columns
 from infra.terminal import counted, show_table
 from ingest.reprove import StoredRange, verify_stored
@@ -40,7 +41,7 @@ FINDINGS_MAX = 20
 """Findings of one invariant that are shown."""
 NOT_CHECKED = (
     ("I7", "supply and balances agree with the tokens' own answers: needs balances, not kept yet"),
-    ("I9", "committed offsets are durable: embedded runs have no offsets, the ledger is the truth"),
+    ("I9", "committed offsets are durable: a cluster's tests compare it; `run` has no offsets"),
     ("I11", "the result equals a fault-free run's: the tests compare it, an audit cannot"),
 )
 OTHER_AGGREGATOR = (
@@ -70,18 +71,25 @@ class Finding:
 
 
 def run_audit(
-    settings: Settings, from_block: int | None, to_block: int | None, display: Display
+    settings: Settings,
+    from_block: int | None,
+    to_block: int | None,
+    display: Display,
+    *,
+    data: Path | None = None,
 ) -> int:
     """Check every invariant on the visible range, or the part of it that is given.
 
     Parameters
     ----------
     settings
-        Names the data directory, and the contracts whose tables are checked, too.
+        Say where the chain is stored, and name the contracts whose tables are checked, too.
     from_block, to_block
         Bounds, included; None takes the visible range's.
     display
         Where findings are shown.
+    data
+        The data directory that was named by hand; see `stored`.
 
     Returns
     -------
@@ -97,15 +105,11 @@ def run_audit(
     RangeNotVisible
         They are not within the visible range.
     """
-    chain = chain_of(settings.data_dir)
     layouts = build_layouts(declare_contracts(settings))
-    with (
-        attached(settings.data_dir, settings.limits.server) as server,
-        Connection(server.endpoint(database=chain)) as connection,
-    ):
-        row = read_canon(connection, chain)
+    with stored(settings, data, "audit") as at:
+        row = read_canon(at.connection, at.chain)
         if row is None:
-            raise DataMissing(path=str(settings.data_dir), reason="No block is visible in it yet")
+            raise DataMissing(path=at.place, reason="No block is visible in it yet")
         first = row.floor if from_block is None else from_block
         last = row.head.number if to_block is None else to_block
         if from_block is not None and to_block is not None and first > last:
@@ -117,7 +121,7 @@ def run_audit(
                 floor=row.floor,
                 head=row.head.number,
             )
-        audit = Audit(connection, chain, layouts)
+        audit = Audit(at.connection, at.chain, layouts)
         findings = []
         for finding in audit.run(row, first, last):
             findings.append(finding)

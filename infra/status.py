@@ -1,4 +1,4 @@
-"""A served data directory in, a snapshot of what it holds and shows out."""
+"""A chain's database in, a snapshot of what it holds and shows out."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.clickhouse_http import HttpAddress, fetch_text
-from schemas.errors_settings import QueryRefused
+from schemas.errors_sinks import UnknownTable
+from sinks.connection import Connection
 
 REORGS_SHOWN_MAX = 5
 PROGRESS_FILE = "progress.json"
 """In the data directory's run/: the last snapshot of the process that runs on it."""
 PROGRESS_AGE_SECONDS_MAX = 15.0
-
-_JSON = {"output_format_json_quote_64bit_integers": "0"}
 
 _CANON = """
 SELECT generation, seq, toUnixTimestamp64Milli(at) AS at_ms, floor, head,
@@ -50,7 +48,7 @@ _HEAD_TIME = "SELECT max(toUnixTimestamp(block_time)) AS seconds FROM blocks WHE
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a data directory holds and shows."""
+    """What a chain's database holds and shows."""
 
     chain: str
     """Name of the chain."""
@@ -79,20 +77,25 @@ class Status:
         return None if self.head_time is None else max(0, int(time.time()) - self.head_time)
 
 
-def read_status(address: HttpAddress, chain: str, progress: dict[str, Any] | None) -> Status:
+def read_status(connection: Connection, chain: str, progress: dict[str, Any] | None) -> Status:
     """Ask a server for the status of one chain's database.
 
     Parameters
     ----------
-    address
-        The server, with the chain's database.
+    connection
+        Its default database is the chain's.
     chain
         Name of the chain.
     progress
         The running process's last snapshot.
+
+    Raises
+    ------
+    HeadraceError
+        One of HR-40xx.
     """
-    facts = next(iter(_rows(address, _FACTS)), None)
-    canon = next(iter(_rows(address, _CANON)), None)
+    facts = next(iter(_rows(connection, _FACTS)), None)
+    canon = next(iter(_rows(connection, _CANON)), None)
     sealed = sorted(canon.pop("sealed")) if canon else []
     open_partitions: list[int] = []
     head_time = None
@@ -100,18 +103,18 @@ def read_status(address: HttpAddress, chain: str, progress: dict[str, Any] | Non
         size = facts["partition_blocks"]
         visible = range(canon["floor"] // size, canon["head"] // size + 1)
         open_partitions = [number for number in visible if number not in set(sealed)]
-        times = _rows(address, f"{_HEAD_TIME}{canon['head']}")
+        times = _rows(connection, f"{_HEAD_TIME}{canon['head']}")
         head_time = times[0]["seconds"] or None if times else None
     return Status(
         chain=chain,
         chain_id=facts["chain_id"] if facts else None,
         canon=canon,
         head_time=head_time,
-        tables=_rows(address, _TABLES),
+        tables=_rows(connection, _TABLES),
         partitions_sealed=sealed,
         partitions_open=open_partitions,
-        coverage=_rows(address, _COVERAGE),
-        reorgs=_rows(address, _REORGS),
+        coverage=_rows(connection, _COVERAGE),
+        reorgs=_rows(connection, _REORGS),
         progress=progress,
     )
 
@@ -133,12 +136,10 @@ def read_progress(data_dir: Path) -> dict[str, Any] | None:
     return fields if age < PROGRESS_AGE_SECONDS_MAX else None
 
 
-def _rows(address: HttpAddress, query: str) -> list[dict[str, Any]]:
+def _rows(connection: Connection, query: str) -> list[dict[str, Any]]:
     """Rows of a query; none where the table is not there yet."""
     try:
-        text = fetch_text(address, query, _JSON | {"default_format": "JSONEachRow"})
-    except QueryRefused as error:
-        if error.data["clickhouse_name"] in ("UNKNOWN_TABLE", "UNKNOWN_DATABASE"):
-            return []
-        raise
-    return [json.loads(line) for line in text.splitlines() if line]
+        rows, columns = connection.execute_with_types(query)
+    except UnknownTable:
+        return []
+    return [dict(zip((name for name, _ in columns), row, strict=True)) for row in rows]

@@ -6,12 +6,15 @@ from typing import Annotated
 
 import typer
 
-from infra.attached import chain_of
 from infra.display import Display
 from infra.options import ConfigOption, DataOption, FromOption, JsonOption, read_settings
 from infra.terminal import open_terminal
 
-EXAMPLES = ("headrace audit", "headrace audit --from 20000000 --to 20010000 --json")
+EXAMPLES = (
+    "headrace audit",
+    "headrace audit --from 20000000 --to 20010000 --json",
+    "headrace audit --config cluster.toml",
+)
 
 
 def audit(
@@ -26,9 +29,10 @@ def audit(
     """Check every invariant on what is stored; name the block and row that breaks one.
 
     Works while `run` is running and when it is not. Exit code 1 if an invariant is broken.
+    With `url` in [clickhouse], and without --data, it is a cluster's server that is checked.
     """
     settings = read_settings(config, data_dir=data)
-    chain_of(settings.data_dir)
     from infra.audit import run_audit  # noqa: PLC0415 - heavy imports wait for their command
 
-    return run_audit(settings, from_block, to_block, Display(open_terminal(json=json)))
+    display = Display(open_terminal(json=json))
+    return run_audit(settings, from_block, to_block, display, data=data)

@@ -1,41 +1,49 @@
-"""A data directory in, what it holds and shows out: `headrace status`."""
+"""What is stored in, what it holds and shows out: `headrace status`."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from infra.attached import attached, chain_of, http_address
-from infra.clickhouse.server import RunningServer
 from infra.options import ConfigOption, DataOption, JsonOption, read_settings
-from infra.status import Status, read_progress, read_status
 from infra.terminal import Terminal, lasted, open_terminal, show_table, sized
 
-EXAMPLES = ("headrace status", "headrace status --data DIR --json")
+if TYPE_CHECKING:
+    from infra.status import Status
+    from infra.stored import Stored
+
+EXAMPLES = (
+    "headrace status",
+    "headrace status --data DIR --json",
+    "headrace status --config cluster.toml",
+)
 
 
 def status(config: ConfigOption = None, data: DataOption = None, json: JsonOption = False) -> int:
     """Show what is stored and visible: tables, canon row, lag, coverage, partitions, reorgs.
 
-    Works while `run` is running and when it is not.
+    Works while `run` is running and when it is not. With `url` in [clickhouse], and without
+    --data, it is a cluster's server that is looked at.
     """
     terminal = open_terminal(json=json)
     settings = read_settings(config, data_dir=data)
-    chain = chain_of(settings.data_dir)
-    with attached(settings.data_dir, settings.limits.server) as server:
-        running = server if isinstance(server, RunningServer) else None
-        progress = read_progress(settings.data_dir) if running else None
-        found = read_status(http_address(server, chain), chain, progress)
-    if json:
-        terminal.write_json(_fields(found, running, str(settings.data_dir)))
-        return 0
-    _show(terminal, found, running, str(settings.data_dir))
+    # Heavy imports wait for their command.
+    from infra.status import read_progress, read_status  # noqa: PLC0415
+    from infra.stored import stored  # noqa: PLC0415
+
+    with stored(settings, data, "status") as at:
+        progress = read_progress(at.data_dir) if at.data_dir and at.running else None
+        found = read_status(at.connection, at.chain, progress)
+        if json:
+            terminal.write_json(_fields(found, at))
+        else:
+            _show(terminal, found, at)
     return 0
 
 
-def _fields(found: Status, running: RunningServer | None, data_dir: str) -> dict[str, Any]:
-    served = None
+def _fields(found: Status, at: Stored) -> dict[str, Any]:
+    served, running = None, at.running
     if running is not None:
         served = {
             "pid": running.owner_pid,
@@ -44,7 +52,8 @@ def _fields(found: Status, running: RunningServer | None, data_dir: str) -> dict
             "http_port": running.http_port,
         }
     return {
-        "data_dir": data_dir,
+        "data_dir": None if at.data_dir is None else str(at.data_dir),
+        "clickhouse": at.place if at.data_dir is None else None,
         "running": served,
         **asdict(found),
         "lag_seconds": found.lag_seconds,
@@ -52,8 +61,8 @@ def _fields(found: Status, running: RunningServer | None, data_dir: str) -> dict
     }
 
 
-def _show(terminal: Terminal, found: Status, running: RunningServer | None, data_dir: str) -> None:
-    show_table(terminal, "headrace status", ("what", "value"), _summary(found, running, data_dir))
+def _show(terminal: Terminal, found: Status, at: Stored) -> None:
+    show_table(terminal, "headrace status", ("what", "value"), _summary(found, at))
     show_table(
         terminal,
         "tables (rows as stored; the views show the visible ones)",
@@ -86,17 +95,15 @@ def _show(terminal: Terminal, found: Status, running: RunningServer | None, data
         )
 
 
-def _summary(
-    found: Status, running: RunningServer | None, data_dir: str
-) -> list[tuple[str, object]]:
+def _summary(found: Status, at: Stored) -> list[tuple[str, object]]:
     rows: list[tuple[str, object]] = [
-        ("data directory", data_dir),
+        ("ClickHouse" if at.data_dir is None else "data directory", at.place),
         ("chain", f"{found.chain} (id {found.chain_id})"),
     ]
-    if running is not None:
-        ports = f"native {running.host}:{running.tcp_port}, http {running.http_port}"
-        rows.append(("running", f"pid {running.owner_pid}; ClickHouse on {ports}"))
-    else:
+    if at.running is not None:
+        ports = f"native {at.running.host}:{at.running.tcp_port}, http {at.running.http_port}"
+        rows.append(("running", f"pid {at.running.owner_pid}; ClickHouse on {ports}"))
+    elif at.data_dir is not None:
         rows.append(("running", "no"))
     canon = found.canon
     if canon is None:

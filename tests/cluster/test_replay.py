@@ -31,7 +31,7 @@ def assert_true(running: Cluster, chain: Chain) -> None:
         assert_stored(connection, tables(), chain.blocks())
 
 
-@pytest.mark.timeout(600, func_only=True)
+@pytest.mark.timeout(1200, func_only=True)
 def test_a_replay_of_a_running_cluster(tmp_path: Path, kafka_bootstrap: str) -> None:
     chain = small_chain(seed=23)
     chain.mine(60)
@@ -62,6 +62,10 @@ def test_a_replay_of_a_running_cluster(tmp_path: Path, kafka_bootstrap: str) -> 
             "logs",
             "erc20_transfers",
         }
+        running.command("audit", "--to", str(LAST_FINAL))
+        status = json.loads(running.command("status", "--json").splitlines()[-1])
+        assert (status["chain"], status["data_dir"], status["running"]) == (CHAIN, None, None)
+        assert status["partitions_sealed"] == [0, 1]
         chain.mine(3)
         running.wait_for(chain.head.header.number)
         assert_true(running, chain)

@@ -365,6 +365,19 @@ def test_a_range_that_is_not_visible_is_refused(indexed: Indexed, tmp_path: Path
         audit(tmp_path / "nothing")
 
 
+def test_a_clusters_server_is_audited(indexed: Indexed) -> None:
+    at = indexed.connection.endpoint
+    url = f"clickhouse://{at.user}:{at.password}@{at.address}"
+    settings = Settings(chain=CHAIN, clickhouse={"url": url})
+    display = Display(open_terminal(json=True))
+    assert run_audit(settings, None, None, display) == 0
+    assert run_audit(settings, None, None, display, data=indexed.data) == 0
+    with indexed.tamperer.restoring(LOGS):
+        place, row = indexed.tamperer.visible(LOGS, "block_number > 20")
+        indexed.tamperer.change(place, row, data="concat(data, 'x')")
+        assert run_audit(settings, None, None, display) == 1
+
+
 def test_people_read_what_is_broken_and_where(
     indexed: Indexed, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -164,6 +164,32 @@ def test_status_shows_what_is_visible(data_dir: Path, capfd: pytest.CaptureFixtu
     assert (covered["from_block"], covered["to_block"]) == (0, 49)
 
 
+def test_status_of_a_clusters_server(
+    data_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "cluster.toml"
+    with EmbeddedServer(data_dir) as server:
+        at = server.endpoint("headrace")
+        url = f"clickhouse://headrace:{at.password}@{at.address}"
+        file.write_text(f'chain = "local"\n[clickhouse]\nurl = "{url}"\n')
+        words = ["status", "--config", str(file)]
+        assert cli.main([*words, "--json"]) == ExitCode.ok
+        found = json.loads(capfd.readouterr().out)
+        assert (found["data_dir"], found["running"]) == (None, None)
+        assert (found["clickhouse"], found["canon"]["head"]) == (at.address, 2)
+        assert cli.main(words) == ExitCode.ok
+        assert f"ClickHouse\t{at.address}" in capfd.readouterr().out
+        assert cli.main([*words, "--data", str(tmp_path)]) == ExitCode.storage
+        assert "HR-1030" in capfd.readouterr().err
+        for command in ("status", "audit"):
+            file.write_text(f'chain = "ethereum"\n[clickhouse]\nurl = "{url}"\n')
+            assert cli.main([command, "--config", str(file)]) == ExitCode.storage
+            assert "HR-6303" in capfd.readouterr().err
+            file.write_text(f'[clickhouse]\nurl = "{url}"\n')
+            assert cli.main([command, "--config", str(file)]) == ExitCode.usage
+            assert "HR-6301" in capfd.readouterr().err
+
+
 def test_status_is_readable(data_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["status", "--data", str(data_dir)]) == ExitCode.ok
     shown = capfd.readouterr().out
