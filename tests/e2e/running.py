@@ -112,7 +112,9 @@ class Headrace:
 
     def end(self, process: subprocess.Popen[bytes]) -> None:
         """Kill a run and its ClickHouse at once, as a power cut would."""
-        for pid in (process.pid, *self.clickhouse_pids()):
+        servers = list(self.clickhouse_pids())
+        process.kill()
+        for pid in servers:
             with _gone_is_fine():
                 os.kill(pid, signal.SIGKILL)
         process.wait()
