@@ -19,6 +19,7 @@ QUICK: dict[str, tuple[str, ...]] = {
     "recovery": ("--kills", "2"),
     "start_up": (),
     "insert_cost": (),
+    "visible_loads": ("--depths", "64", "900"),
 }
 """Every benchmark, and what makes it a look of a minute instead of the claim's size."""
 
