@@ -25,11 +25,11 @@ from tests.deploy.charted import (
     container_of,
     environment_of,
 )
-from tests.deploy.conftest import ROOT, Render
+from tests.deploy.conftest import NEEDS_GO, ROOT, Render
 from tests.deploy.custom_kinds import KINDS
 from tests.deploy.environment import read_by_a_role
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = NEEDS_GO
 """The renderer is built by the first test that needs it."""
 
 RELEASES = ("least", "everything")

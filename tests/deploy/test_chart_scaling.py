@@ -13,10 +13,10 @@ from infra.settings import Settings
 from schemas.segments import DATA_TOPICS, RAW_HEADS, data_topic
 from schemas.topics import topic_name, topics_by_name
 from tests.deploy.charted import Charted, Manifest, chart, component, environment_of
-from tests.deploy.conftest import Render
+from tests.deploy.conftest import NEEDS_GO, Render
 from tests.deploy.environment import read_by_a_role
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = NEEDS_GO
 
 
 @pytest.fixture(scope="module")

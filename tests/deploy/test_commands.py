@@ -9,7 +9,7 @@ import typer
 
 from infra.cli import _general_first, build_app
 from tests.deploy.charted import chart, container_of
-from tests.deploy.conftest import Render
+from tests.deploy.conftest import NEEDS_GO, Render
 from tests.deploy.test_compose import OURS
 
 
@@ -25,7 +25,7 @@ def test_a_compose_service_starts_a_command_that_exists(name: str) -> None:
     check(OURS[name]["command"])
 
 
-@pytest.mark.timeout(900)
+@NEEDS_GO
 def test_a_pod_of_the_chart_starts_a_command_that_exists(renderer: Render) -> None:
     for _name, pod in chart(renderer, "everything").pods:
         check(container_of(pod)["args"])

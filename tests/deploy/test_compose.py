@@ -16,7 +16,7 @@ from infra.clickhouse.config import ServerLimits
 from infra.roles.process import make_plan
 from infra.roles.role_run import DRAIN_GRACE_SECONDS
 from infra.settings import Settings
-from tests.deploy.conftest import ROOT, Render
+from tests.deploy.conftest import NEEDS_GO, ROOT, Render
 from tests.deploy.environment import read_by_a_role
 from tests.deploy.test_image import image_environment
 
@@ -37,7 +37,6 @@ FILLED = {
 }
 """What .env.example leaves to its reader."""
 
-go = pytest.mark.timeout(900)
 """The renderer is built by the first test that needs it."""
 
 
@@ -59,7 +58,7 @@ def seconds(text: str) -> int:
     return int(text.removesuffix("s"))
 
 
-@go
+@NEEDS_GO
 def test_compose_reads_it(renderer: Render, tmp_path: Path) -> None:
     variables = tmp_path / "env"
     variables.write_text("".join(f"{name}={value}\n" for name, value in FILLED.items()))
@@ -77,7 +76,7 @@ def test_compose_reads_it(renderer: Render, tmp_path: Path) -> None:
         assert 'exec headrace "$$@"' in service["entrypoint"][2].replace("$", "$$")
 
 
-@go
+@NEEDS_GO
 @pytest.mark.parametrize("name", FILLED)
 def test_compose_says_which_variable_is_missing(
     name: str, renderer: Render, tmp_path: Path

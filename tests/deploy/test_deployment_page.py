@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
 from infra.roles.process import make_plan
 from infra.roles.sink import sink_group
 from infra.settings import Settings
 from schemas.segments import DATA_TOPICS, FORKS, RAW_HEADS, Lane, data_topic
 from tests.deploy.charted import KUBERNETES, chart
-from tests.deploy.conftest import ROOT, Render
+from tests.deploy.conftest import NEEDS_GO, ROOT, Render
 
 PAGE = (ROOT / "docs" / "deployment.md").read_text("utf-8")
 LANES: tuple[Lane, ...] = ("history", "head")
@@ -42,7 +40,7 @@ def test_the_groups_of_the_page_are_those_of_the_code() -> None:
     assert groups_of_the_page() == expected
 
 
-@pytest.mark.timeout(900)
+@NEEDS_GO
 def test_the_chart_takes_the_values_of_the_page(renderer: Render, tmp_path: Path) -> None:
     (values,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     file = tmp_path / "values.yaml"
