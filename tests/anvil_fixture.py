@@ -28,7 +28,7 @@ INTEGRITY = {
 """SHA-512 of the tarball of each platform that the test runs on, as the npm registry states it."""
 
 CACHE = Path(__file__).parent.parent / ".cache" / f"anvil-{VERSION}"
-DOWNLOAD_SECONDS_MAX = 240
+DOWNLOAD_SECONDS_MAX = 600
 _MACHINES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
@@ -44,10 +44,14 @@ def anvil() -> Path:
     if shutil.which("npm") is None:
         _unavailable("npm is not installed, so anvil cannot be fetched")
     tarball = _download(name)
+    # Whole or not at all: a run may be cut short here, and the next one takes what it finds.
+    fresh = CACHE / f"{name}.{os.getpid()}"
     with tarfile.open(tarball) as archive:
-        archive.extractall(CACHE / name, filter="data")
+        archive.extractall(fresh, filter="data")
     tarball.unlink()
-    binary.chmod(0o755)
+    (fresh / binary.relative_to(CACHE / name)).chmod(0o755)
+    shutil.rmtree(CACHE / name, ignore_errors=True)
+    fresh.replace(CACHE / name)
     return binary
 
 
