@@ -7,6 +7,7 @@ by one test. Without npm that test skips; with HEADRACE_REQUIRE_ANVIL=1, as in C
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import os
 import platform
@@ -43,8 +44,18 @@ def anvil() -> Path:
         _unavailable(f"anvil {VERSION} is not pinned for {name}")
     if shutil.which("npm") is None:
         _unavailable("npm is not installed, so anvil cannot be fetched")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        # Of several test processes one fetches it, the others wait.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not binary.exists():
+            _install(name, binary)
+    return binary
+
+
+def _install(name: str, binary: Path) -> None:
+    """Fetch and unpack it, whole or not at all: a run that is cut short leaves nothing to take."""
     tarball = _download(name)
-    # Whole or not at all: a run may be cut short here, and the next one takes what it finds.
     fresh = CACHE / f"{name}.{os.getpid()}"
     with tarfile.open(tarball) as archive:
         archive.extractall(fresh, filter="data")
@@ -52,12 +63,10 @@ def anvil() -> Path:
     (fresh / binary.relative_to(CACHE / name)).chmod(0o755)
     shutil.rmtree(CACHE / name, ignore_errors=True)
     fresh.replace(CACHE / name)
-    return binary
 
 
 def _download(name: str) -> Path:
     """The tarball of a platform, its hash checked."""
-    CACHE.mkdir(parents=True, exist_ok=True)
     command = ["npm", "pack", f"@foundry-rs/anvil-{name}@{VERSION}", "--silent"]
     try:
         done = subprocess.run(
