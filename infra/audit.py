@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from infra.audit_aggregates import STATEMENT, aggregate_invariants, same_aggregator
 from infra.audit_checks import (
@@ -28,6 +30,7 @@ from processors.abi import Layouts, build_layouts
 from schemas.chains import load_chains
 from schemas.columns import ColumnBlock
 from schemas.errors_settings import DataMissing, RangeInvalid, RangeNotVisible
+from schemas.errors_sinks import SnapshotExpired
 from schemas.tables import BLOCKS, CORE_TABLES, LOGS, TRANSACTION_TABLE, WITHDRAWALS, Table
 from sinks.canon_row import CanonRow
 from sinks.canon_table import read_canon
@@ -39,6 +42,8 @@ SUMMED_BLOCKS = 5_000
 """Blocks whose events ClickHouse adds up at a time."""
 FINDINGS_MAX = 20
 """Findings of one invariant that are shown."""
+SWEPT_MAX = 5
+"""How often the canon row may be swept while one part is checked."""
 NOT_CHECKED = (
     ("I7", "supply and balances agree with the tokens' own answers: needs balances, not kept yet"),
     ("I9", "committed offsets are durable: a cluster's tests compare it; `run` has no offsets"),
@@ -56,6 +61,8 @@ OTHER_LAYOUTS = (
         "were decoded, or the decoder has changed; name the settings of the run with --config"
     ),
 )
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +128,9 @@ def run_audit(
                 floor=row.floor,
                 head=row.head.number,
             )
-        audit = Audit(at.connection, at.chain, layouts)
+        audit = Audit(at.connection, at.chain, layouts, row)
         findings = []
-        for finding in audit.run(row, first, last):
+        for finding in audit.run(first, last):
             findings.append(finding)
             if not display.terminal.json:
                 verdict = "BROKEN" if finding.broken else "ok"
@@ -143,34 +150,42 @@ class Audit:
         The chain's database.
     layouts
         Of the events whose tables are checked, beside the core tables.
+    row
+        The canon row to begin with.
     """
 
-    def __init__(self, connection: Connection, database: str, layouts: Layouts) -> None:
+    def __init__(
+        self, connection: Connection, database: str, layouts: Layouts, row: CanonRow
+    ) -> None:
         self._connection, self._database, self._layouts = connection, database, layouts
+        self._row = row
         self._tables = _present(connection, (*CORE_TABLES, *layouts.tables))
         self._facts = load_chains()[database]
         self.not_checked = list(NOT_CHECKED)
         """(invariant, why) of what the audit leaves out."""
 
-    def run(self, row: CanonRow, first: int, last: int) -> Iterator[Finding]:
-        """Check one invariant after the other, all as of one canon row.
+    def run(self, first: int, last: int) -> Iterator[Finding]:
+        """Check one invariant after the other.
+
+        Whatever is compared is read as of one canon row: the first one, or, where that was swept
+        meanwhile, as it is some minutes after a partition was sealed, the newest.
 
         Raises
         ------
         SnapshotExpired
-            The row was swept meanwhile; run the audit again, or on a part of the range.
+            Rows were swept faster than a part was checked, or the newest no longer shows the range.
         """
         checks = (
             *chain_invariants(),
             *transaction_invariants(),
             *identity_invariants(self._tables),
         )
-        if not self._has_receipts(row, first, last):
+        if not self._has_receipts(first, last):
             checks = tuple(check for check in checks if check.code != "I4")
             self.not_checked.append(NO_RECEIPTS)
         merged: dict[tuple[str, str], list[tuple[int, str]]] = {}
         for check in checks:
-            found = self._query(check, row, first, last)
+            found = self._query(check, first, last)
             merged.setdefault((check.code, check.statement), []).extend(found)
         for (code, statement), broken in merged.items():
             if code != "I6" or broken:
@@ -182,84 +197,102 @@ class Audit:
         yield Finding(
             "I2/I3",
             "header hashes and roots, computed again from the stored columns, are the stored ones",
-            tuple(self._in_parts(self._prove, row, first, last)),
+            tuple(self._in_parts(self._prove, first, last)),
         )
         if same_layouts(self._connection, self._layouts):
             yield Finding(
                 "I8",
                 "decoded events are what the stored logs decode to",
-                tuple(self._in_parts(self._decode, row, first, last)),
+                tuple(self._in_parts(self._decode, first, last)),
             )
         else:
             self.not_checked.append(OTHER_LAYOUTS)
         if same_aggregator(self._connection):
             yield Finding(
-                "I8", STATEMENT, tuple(islice(self._aggregate(row, first, last), FINDINGS_MAX))
+                "I8", STATEMENT, tuple(islice(self._aggregate(first, last), FINDINGS_MAX))
             )
         else:
             self.not_checked.append(OTHER_AGGREGATOR)
         yield Finding(
             "I10",
             "every visible load and sealed partition holds the rows that its manifest says",
-            tuple(self._manifests(row)),
+            tuple(self._manifests()),
         )
 
-    def _has_receipts(self, row: CanonRow, first: int, last: int) -> bool:
+    def _as_of(self, read: Callable[[dict[str, object]], T], first: int, last: int) -> T:
+        """Read a range as of our canon row, or the newest where that is not kept any more."""
+        for _ in range(SWEPT_MAX):
+            try:
+                return read(as_of(self._row))
+            except SnapshotExpired:
+                newest = read_canon(self._connection, self._database)
+                if newest is None or not newest.floor <= first <= last <= newest.head.number:
+                    raise
+                self._row = newest
+        return read(as_of(self._row))
+
+    def _has_receipts(self, first: int, last: int) -> bool:
         """Whether any block of the range was stored with its receipts."""
-        found = self._connection.value(
+        sql = (
             "SELECT countIf(log_count IS NOT NULL) FROM blocks "
-            "WHERE block_number BETWEEN %(first)s AND %(last)s",
-            {"first": first, "last": last},
-            settings=as_of(row),
+            f"WHERE block_number BETWEEN {first} AND {last}"
         )
+        found = self._as_of(lambda of: self._connection.value(sql, settings=of), first, last)
         return bool(found)
 
-    def _manifests(self, row: CanonRow) -> Iterator[tuple[int, str]]:
+    def _manifests(self) -> Iterator[tuple[int, str]]:
         # Of now: what an older row names in T_open is dropped some time after a seal.
-        now = read_canon(self._connection, self._database) or row
+        now = read_canon(self._connection, self._database) or self._row
         return check_manifests(self._connection, self._database, self._tables, now)
 
-    def _query(
-        self, check: Invariant, row: CanonRow, first: int, last: int
-    ) -> list[tuple[int, str]]:
+    def _query(self, check: Invariant, first: int, last: int) -> list[tuple[int, str]]:
         sql = check.sql.format(from_block=first, to_block=last)
-        rows = self._connection.execute(sql, settings=as_of(row))
+        rows = self._as_of(lambda of: self._connection.execute(sql, settings=of), first, last)
         return [(int(number), str(what)) for number, what in rows]
 
-    def _aggregate(self, row: CanonRow, first: int, last: int) -> Iterator[tuple[int, str]]:
+    def _aggregate(self, first: int, last: int) -> Iterator[tuple[int, str]]:
         """What differs in the aggregates, a part of the range after the other."""
         checks = aggregate_invariants()
         for start in range(first, last + 1, SUMMED_BLOCKS):
             end = min(start + SUMMED_BLOCKS - 1, last)
             for check in checks:
-                yield from self._query(check, row, start, end)
+                yield from self._query(check, start, end)
 
     def _in_parts(
         self,
         check: Callable[[Read], Iterable[tuple[int, str]]],
-        row: CanonRow,
         first: int,
         last: int,
     ) -> Iterator[tuple[int, str]]:
         """What a check finds that reads rows back, a part of the range after the other."""
         found = 0
         for start in range(first, last + 1, PART_BLOCKS):
-            bounds = {"first": start, "last": min(start + PART_BLOCKS - 1, last)}
-
-            def read(table: Table, bounds: dict[str, int] = bounds) -> ColumnBlock:
-                return read_columns(
-                    self._connection,
-                    table,
-                    "block_number BETWEEN %(first)s AND %(last)s",
-                    bounds,
-                    settings=as_of(row),
-                )
-
-            for finding in check(read):
+            end = min(start + PART_BLOCKS - 1, last)
+            for finding in self._as_of(partial(self._check_part, check, start, end), start, end):
                 yield finding
                 found += 1
                 if found >= FINDINGS_MAX:
                     return
+
+    def _check_part(
+        self,
+        check: Callable[[Read], Iterable[tuple[int, str]]],
+        first: int,
+        last: int,
+        settings: dict[str, object],
+    ) -> list[tuple[int, str]]:
+        """What a check finds in one part, as much of it as is shown."""
+
+        def read(table: Table) -> ColumnBlock:
+            return read_columns(
+                self._connection,
+                table,
+                "block_number BETWEEN %(first)s AND %(last)s",
+                {"first": first, "last": last},
+                settings=settings,
+            )
+
+        return list(islice(check(read), FINDINGS_MAX))
 
     def _prove(self, read: Read) -> Iterator[tuple[int, str]]:
         stored = StoredRange(

@@ -11,21 +11,24 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra.audit import run_audit
+from infra.audit import Audit, run_audit
 from infra.audit_aggregates import STATEMENT, aggregate_invariants
 from infra.clickhouse.server import EmbeddedServer, find_running
+from infra.contracts import declare_contracts
 from infra.devchain import serve_in_thread
 from infra.display import Display
 from infra.settings import Contract, Settings
 from infra.terminal import open_terminal
 from processors.abi import build_layouts
 from schemas.errors_settings import DataMissing, RangeInvalid, RangeNotVisible
+from schemas.errors_sinks import SnapshotExpired
 from schemas.tables import (
     AGGREGATE_TABLES,
     BLOCKS,
@@ -37,7 +40,7 @@ from schemas.tables import (
     ColumnSpec,
     Table,
 )
-from sinks.canon_table import read_canon
+from sinks.canon_table import append_canon, forget_before, read_canon
 from sinks.connection import Connection
 from tests.e2e.running import (
     CHAIN,
@@ -382,6 +385,20 @@ def test_a_clusters_server_is_audited(indexed: Indexed) -> None:
         place, row = indexed.tamperer.visible(LOGS, "block_number > 20")
         indexed.tamperer.change(place, row, data="concat(data, 'x')")
         assert run_audit(settings, None, None, display) == 1
+
+
+def test_an_audit_goes_on_where_its_canon_row_is_swept_meanwhile(indexed: Indexed) -> None:
+    connection, row = indexed.connection, indexed.tamperer.row
+    layouts = build_layouts(declare_contracts(Settings(data_dir=indexed.data)))
+    found = Audit(connection, CHAIN, layouts, row).run(0, HEAD)
+    seen = [next(found)]
+    append_canon(connection, CHAIN, replace(row, seq=row.seq + 1), datetime.now(UTC))
+    forget_before(connection, CHAIN, (row.generation, row.seq + 1))
+    seen += found
+    assert not any(one.broken for one in seen)
+    assert {"I2/I3", "I8", "I10"} <= {one.code for one in seen}
+    with pytest.raises(SnapshotExpired):
+        list(Audit(connection, CHAIN, layouts, row).run(0, HEAD + 1))
 
 
 def test_people_read_what_is_broken_and_where(
