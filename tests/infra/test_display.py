@@ -188,7 +188,11 @@ def test_a_table_cuts_nothing_off() -> None:
     assert (body.count("a"), body.count("b"), "…" in body) == (66, 66, False)
 
 
-async def test_status_finds_the_last_snapshot(tmp_path: Path) -> None:
+async def test_status_finds_the_last_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # However late it is looked for.
+    monkeypatch.setattr("infra.status.PROGRESS_AGE_SECONDS_MAX", 3600.0)
     (tmp_path / "run").mkdir()
     await watch(Display(terminal()[0], interval_seconds=0.001, data_dir=tmp_path))
 
