@@ -71,9 +71,16 @@ class QuietRecovery(Recovery):
 
     async def on_recovery_completed(self, generation_id: int = 0) -> None:
         """As Faust's own, with the flow turned off until its end."""
+        self._stop_flow()
+        await super().on_recovery_completed(generation_id)
+
+    async def _resume_streams(self, generation_id: int = 0) -> None:
+        self._stop_flow()
+        await super()._resume_streams(generation_id)
+
+    def _stop_flow(self) -> None:
         self.app.consumer.stop_flow()
         self.app.flow_control.suspend()
-        await super().on_recovery_completed(generation_id)
 
 
 class EagerTables(TableManager):
@@ -144,7 +151,17 @@ class MendedConsumer(Consumer):
 
 
 class FetchingThread(AIOKafkaConsumerThread):
-    """Its thread: Faust has no setting for how much is worth an answer of the brokers."""
+    """Its thread: it fetches as told, and begins where the group has ended, whatever came before.
+
+    Faust has no setting for how much is worth an answer of the brokers. And it throws away what a
+    fetch brings while the flow is off, though the client goes on behind it: a fetch that is under
+    way when partitions begin took the first messages of them, unless a seek came later. Faust seeks
+    while such a fetch is under way, and not at all where nothing was committed.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._fetches: dict[asyncio.Future[None], frozenset[TP]] = {}
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         client: Any = super()._create_worker_consumer(transport)
@@ -152,3 +169,47 @@ class FetchingThread(AIOKafkaConsumerThread):
         client._fetch_min_bytes = fetching.bytes_min
         client._fetch_max_wait_ms = int(1000 * fetching.seconds_max)
         return client
+
+    async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
+        """As Faust's own, of the partitions that are active now, not of those that come to be."""
+        return await super().getmany(set(active_partitions or ()), timeout)
+
+    async def _fetch_records(
+        self, consumer: Any, active_partitions: set[TP], *args: Any, **kwargs: Any
+    ) -> Any:
+        if not active_partitions:
+            # The client would take none for all.
+            return {}
+        ended = asyncio.get_running_loop().create_future()
+        self._fetches[ended] = frozenset(active_partitions)
+        try:
+            return await super()._fetch_records(consumer, active_partitions, *args, **kwargs)
+        finally:
+            del self._fetches[ended]
+            ended.set_result(None)
+
+    async def seek_to_committed(self) -> Any:
+        """As Faust's own, once no fetch is under way; to the beginning where that is nowhere."""
+        return await self.call_thread(self._seek_at_rest)
+
+    async def _seek_at_rest(self) -> Any:
+        # The flow is off: no further one begins.
+        changelogs = self.app.tables.changelog_topics
+        under_way = [
+            ended
+            for ended, places in self._fetches.items()
+            if any(place.topic not in changelogs for place in places)
+        ]
+        if under_way:
+            await asyncio.wait(under_way)
+        client = self._ensure_consumer()
+        committed = await client.seek_to_committed()
+        there = client.assignment()
+        begun = [
+            place
+            for place, offset in committed.items()
+            if not offset and place.topic not in changelogs and place in there
+        ]
+        if begun:
+            await client.seek_to_beginning(*begun)
+        return committed

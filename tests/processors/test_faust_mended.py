@@ -79,6 +79,92 @@ async def test_brokers_answer_a_fetch_as_the_plan_says(monkeypatch: pytest.Monke
     await client.stop()
 
 
+CHANGELOG, NEW = TP("x-changelog", 0), TP("raw.logs.history", 1)
+
+
+class Client:
+    """A client to which a group has committed one partition, and its fetches."""
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+        self.answer: asyncio.Future[dict[TP, list[object]]] = asyncio.Future()
+
+    async def seek_to_committed(self) -> dict[TP, int | None]:
+        self.asked.append("committed")
+        return {PLACE: 7, NEW: None, CHANGELOG: None}
+
+    def assignment(self) -> set[TP]:
+        return {PLACE, NEW, CHANGELOG}
+
+    async def seek_to_beginning(self, *places: TP) -> None:
+        self.asked.append(places)
+
+
+def thread_of(client: Client, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The thread of a client whose fetches end when its answer comes."""
+
+    async def fetch(_thread: object, _client: object, _active: set[TP]) -> object:
+        return await client.answer
+
+    async def called(function: Any, *args: Any) -> object:
+        return await function(*args)
+
+    monkeypatch.setattr(AIOKafkaConsumerThread, "_fetch_records", fetch)
+    thread: Any = FetchingThread.__new__(FetchingThread)
+    thread._fetches, thread.call_thread = {}, called
+    thread.app = SimpleNamespace(tables=SimpleNamespace(changelog_topics={CHANGELOG.topic}))
+    thread._ensure_consumer = lambda: client
+    return thread
+
+
+async def test_it_seeks_once_no_fetch_is_under_way_and_where_nothing_was_committed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = Client()
+    thread = thread_of(client, monkeypatch)
+    fetching = asyncio.ensure_future(thread._fetch_records(client, {PLACE, CHANGELOG}))
+    seeking = asyncio.ensure_future(thread.seek_to_committed())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert client.asked == []
+    client.answer.set_result({})
+
+    assert await fetching == {}
+    assert (await seeking)[PLACE] == 7
+    assert client.asked == ["committed", (NEW,)]
+
+
+async def test_it_seeks_beside_a_fetch_of_a_changelog(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client()
+    thread = thread_of(client, monkeypatch)
+    fetching = asyncio.ensure_future(thread._fetch_records(client, {CHANGELOG}))
+    await asyncio.sleep(0)
+    await thread.seek_to_committed()
+    assert not fetching.done()
+    client.answer.set_result({})
+    await fetching
+
+
+async def test_a_fetch_of_no_partition_is_not_one_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client()
+    assert await thread_of(client, monkeypatch)._fetch_records(client, set()) == {}
+
+
+async def test_a_fetch_brings_nothing_of_what_became_active_after_it_began(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    active, given = {PLACE}, []
+
+    async def getmany(_thread: object, partitions: set[TP], timeout: float) -> object:
+        given.append(partitions)
+        return {}
+
+    monkeypatch.setattr(AIOKafkaConsumerThread, "getmany", getmany)
+    await thread_of(Client(), monkeypatch).getmany(active, 1.0)
+    active.add(NEW)
+    assert given == [{PLACE}]
+
+
 class Thread:
     """What the listener sees of Faust's consumer thread."""
 
