@@ -98,6 +98,8 @@ class Cluster:
             "[clickhouse]\n"
             f"url = 'clickhouse://{endpoint.user}:{endpoint.password}"
             f"@{endpoint.host}:{endpoint.port}'\n"
+            # Whether a worker that was asked to end has drained is for the test to say.
+            f"[roles]\ndrain_seconds_max = {PATIENCE_SECONDS}\n"
             f"{tables_of_settings}\n"
         )
         self._stopping = threading.Event()
@@ -192,7 +194,7 @@ class Cluster:
         """A connection to the chain's database."""
         return Connection(self.server.endpoint(database=CHAIN))
 
-    def wait_for(self, number: int, seconds: float = 2 * PATIENCE_SECONDS) -> None:
+    def wait_for(self, number: int, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until a block is visible."""
         end = time.monotonic() + seconds
         while self.visible_head() < number:

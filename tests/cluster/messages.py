@@ -11,9 +11,9 @@ from infra.kafka.clients import consumer_config, producer_config
 from infra.settings_cluster import KafkaSettings
 from schemas.segments import DEAD_LETTERS
 from schemas.topics import CHECKPOINTS, FORK_STATE, TOPICS, topic_name
+from tests.patience import PATIENCE_SECONDS
 
 RAW = ("raw.blocks.history", "raw.blocks.head", "raw.logs.history", "raw.logs.head", "raw.heads")
-READ_SECONDS = 5.0
 REPEATED_MAX = 200
 
 
@@ -35,7 +35,7 @@ def poison_every_topic(kafka: KafkaSettings, dice: Random) -> int:
         ):
             producer.produce(name, value, b"1337:0", headers={"lane": "head"})
             sent += 1
-    assert producer.flush(30) == 0
+    assert producer.flush(PATIENCE_SECONDS) == 0
     return sent
 
 
@@ -55,7 +55,7 @@ def duplicate_raw(kafka: KafkaSettings, dice: Random) -> int:
                 headers=message.headers(),
             )
             sent += 1
-    assert producer.flush(30) == 0
+    assert producer.flush(PATIENCE_SECONDS) == 0
     return sent
 
 
@@ -64,11 +64,11 @@ def count_messages(kafka: KafkaSettings, topic: str) -> int:
     consumer = Consumer(consumer_config(kafka, "count"))
     try:
         name = topic_name(kafka.topic_prefix, topic)
-        partitions = consumer.list_topics(name, 10).topics[name].partitions
+        partitions = consumer.list_topics(name, PATIENCE_SECONDS).topics[name].partitions
         return sum(
             high - low
             for low, high in (
-                consumer.get_watermark_offsets(TopicPartition(name, number), 10)
+                consumer.get_watermark_offsets(TopicPartition(name, number), PATIENCE_SECONDS)
                 for number in partitions
             )
         )
@@ -80,16 +80,16 @@ def _messages(kafka: KafkaSettings, name: str, most: int) -> list[Any]:
     """The first messages of a topic."""
     consumer = Consumer(consumer_config(kafka, "look"))
     try:
-        partitions = consumer.list_topics(name, 10).topics[name].partitions
+        partitions = consumer.list_topics(name, PATIENCE_SECONDS).topics[name].partitions
         ends = {
-            number: consumer.get_watermark_offsets(TopicPartition(name, number), 10)
+            number: consumer.get_watermark_offsets(TopicPartition(name, number), PATIENCE_SECONDS)
             for number in partitions
         }
         there = min(most, sum(high - low for low, high in ends.values()))
         consumer.assign([TopicPartition(name, number, ends[number][0]) for number in partitions])
         found: list[Any] = []
         while len(found) < there:
-            message = consumer.poll(READ_SECONDS)
+            message = consumer.poll(PATIENCE_SECONDS)
             assert message is not None, f"{len(found)} of {there} messages of {name}"
             assert message.error() is None, message.error()
             found.append(message)

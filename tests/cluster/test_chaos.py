@@ -37,7 +37,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
         yield running
 
 
-@pytest.mark.timeout(600, func_only=True)
+@pytest.mark.timeout(1200, func_only=True)
 @pytest.mark.parametrize(("number", "kind"), KINDS, ids=[f"{n}-{kind}" for n, kind in KINDS])
 def test_chaos_ends_in_the_truth(
     tmp_path: Path, broker: LocalBroker, number: int, kind: str

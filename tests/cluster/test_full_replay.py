@@ -17,6 +17,7 @@ from tests.cluster.cluster_rig import cluster
 from tests.cluster.hashes import hashes
 from tests.e2e.mining import fresh_dice
 from tests.e2e.running import small_chain, tables, until
+from tests.patience import PATIENCE_SECONDS
 from tests.stored_truth import assert_stored
 
 READERS = {
@@ -41,12 +42,12 @@ def lag(kafka: KafkaSettings, group: str) -> int:
         places = [
             TopicPartition(name, number)
             for name in (topic_name(kafka.topic_prefix, topic) for topic in READERS[group])
-            for number in consumer.list_topics(name, 10).topics[name].partitions
+            for number in consumer.list_topics(name, PATIENCE_SECONDS).topics[name].partitions
         ]
         behind = 0
-        for place in consumer.committed(places, 10):
+        for place in consumer.committed(places, PATIENCE_SECONDS):
             bare = TopicPartition(place.topic, place.partition)
-            low, high = consumer.get_watermark_offsets(bare, 10)
+            low, high = consumer.get_watermark_offsets(bare, PATIENCE_SECONDS)
             behind += high - max(low, place.offset)
         return behind
     finally:
@@ -60,7 +61,7 @@ def set_back(kafka: KafkaSettings, group: str) -> bool:
         places = [
             TopicPartition(name, number, 0)
             for name in (topic_name(kafka.topic_prefix, topic) for topic in READERS[group])
-            for number in consumer.list_topics(name, 10).topics[name].partitions
+            for number in consumer.list_topics(name, PATIENCE_SECONDS).topics[name].partitions
         ]
         consumer.commit(offsets=places, asynchronous=False)
     except KafkaException as error:
@@ -72,7 +73,7 @@ def set_back(kafka: KafkaSettings, group: str) -> bool:
     return True
 
 
-@pytest.mark.timeout(600, func_only=True)
+@pytest.mark.timeout(1200, func_only=True)
 def test_a_full_replay_changes_nothing(tmp_path: Path, kafka_bootstrap: str) -> None:
     dice = fresh_dice()
     chain = small_chain(seed=dice.randrange(1 << 20))
@@ -101,7 +102,7 @@ def test_a_full_replay_changes_nothing(tmp_path: Path, kafka_bootstrap: str) -> 
         running.start("process-head", "process", "--lanes", "head")
         running.start("sink", "sink")
         for group in READERS:
-            until(lambda g=group: lag(kafka, g) == 0, f"{group} does not get on", 180)
+            until(lambda g=group: lag(kafka, g) == 0, f"{group} does not get on")
         with running.connect() as connection:
             assert hashes(connection) == before
         chain.mine(2)

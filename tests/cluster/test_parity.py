@@ -26,7 +26,7 @@ def reorganise(chain: Chain, dice: Random) -> None:
         chain.reorg(dice.randint(1, 6))
 
 
-@pytest.mark.timeout(600, func_only=True)
+@pytest.mark.timeout(1200, func_only=True)
 def test_cluster_and_embedded_store_the_same_rows(tmp_path: Path, kafka_bootstrap: str) -> None:
     dice = fresh_dice()
     chain = small_chain(seed=dice.randrange(1 << 20))

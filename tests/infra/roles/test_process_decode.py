@@ -31,6 +31,7 @@ from tests.infra.roles.workers import (
     until,
     worker,
 )
+from tests.patience import PATIENCE_SECONDS
 
 RAW, EVENTS, AGGREGATES = "raw.logs.history", "events.history", "aggregates.history"
 
@@ -115,7 +116,7 @@ def test_poison_that_leaves_its_letter_no_room_and_headers_that_are_no_text(
     strange = [(AGAIN, b"\xff"), ("nothing", None)]
     for value in (large, b"foreign", raw.value):
         producer.produce(name, value, raw.key, partition=partition, headers=strange)
-    assert producer.flush(30) == 0
+    assert producer.flush(PATIENCE_SECONDS) == 0
     with worker(kafka, "history", "--agents", "decode") as one:
         until(lambda: count(kafka, EVENTS) >= 1, "events", one)
         said = one.stop()

@@ -34,6 +34,7 @@ from tests.infra.roles.workers import (
     until,
     worker,
 )
+from tests.patience import PATIENCE_SECONDS
 from tests.processors.head_words import Message, block, final, head, random_heads
 
 HEADS = "raw.heads"
@@ -233,7 +234,10 @@ def lose_changelog(kafka: KafkaSettings) -> None:
     """Delete the topic of fork states and make it again."""
     admin, name = connect(kafka), topic_name(kafka.topic_prefix, FORK_STATE)
     admin.delete_topics([name])[name].result()
-    until(lambda: name not in admin.list_topics(timeout=10).topics, "the topic to be gone")
+    until(
+        lambda: name not in admin.list_topics(timeout=PATIENCE_SECONDS).topics,
+        "the topic to be gone",
+    )
     topic = NewTopic(name, 1, 1, config=topic_config(topics_by_name()[FORK_STATE], kafka))
     admin.create_topics([topic])[name].result()
 
