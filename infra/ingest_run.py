@@ -18,7 +18,13 @@ import structlog
 from infra.patience import patiently
 from infra.source import ChainSource
 from infra.storage import Storage
-from ingest.backfill import Backfill, BackfillProgress, SegmentRange, receipts_source
+from ingest.backfill import (
+    Backfill,
+    BackfillProgress,
+    SegmentRange,
+    receipts_source,
+    together_source,
+)
 from ingest.head import HeadFollower
 from ingest.headwalk import linked_headers
 from ingest.headwindow import HeadHeader
@@ -154,7 +160,11 @@ class IngestRun:
         level = self._source.settings.verify_history
         fetcher = self._source.fetcher(self._pool, level)
         backfill = Backfill(
-            self._pool, receipts_source(fetcher), known_hashes, progress=self.history
+            self._pool,
+            receipts_source(fetcher),
+            known_hashes,
+            together_source(fetcher),
+            progress=self.history,
         )
         self.history_to = max(self.history_to, missing[-1].to_block)
         log.info("history_started", from_block=missing[0].from_block, to_block=self.history_to)

@@ -37,7 +37,8 @@ class ChainSource:
             fetch = LogsSource(wanted)
             return ProvenFetcher(pool, build, fetch_payloads=fetch, turn=self.turns.take)
         prove = prover(self.facts, self.chain_id, level)
-        return ProvenFetcher(pool, prove, fetch_payloads=fetch_blocks, turn=self.turns.take)
+        turn, together = self.turns.take, prove.together
+        return ProvenFetcher(pool, prove, fetch_payloads=fetch_blocks, together=together, turn=turn)
 
     def versions(self) -> set[str]:
         """Content versions that the source gives at any level."""

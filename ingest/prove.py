@@ -16,6 +16,7 @@ from ingest.headwindow import HeadHeader, read_header
 from ingest.places import check_logs
 from ingest.publish import Built
 from ingest.scanned import ScannedReceipts, scan_receipts
+from ingest.together import cut_built
 from ingest.verify import ProvenSegment, check_headers, prove_segment
 from ingest.verify_logs import LogFilter, group_logs, verify_logs_only
 from ingest.wire import Block, Receipt, decode_block, decode_logs, decode_receipts
@@ -73,6 +74,33 @@ class ProveAndBuild:
             block_segment(block_name, observed_at_ms, proven.columns),
             log_segment(log_name, observed_at_ms, proven.logs, proven.verdict),
         )
+
+    def together(
+        self, parts: Sequence[Sequence[BlockPayload]], lane: Lane, observed_at_ms: int
+    ) -> list[Built]:
+        """Prove and build adjacent ranges, in one pass where that says the same of each.
+
+        Parameters
+        ----------
+        parts : Sequence[Sequence[BlockPayload]]
+            The blocks of each range, in order, all from one endpoint.
+        lane : Lane
+            The lane of the segments.
+        observed_at_ms : int
+            When the node had shown the last block, unix milliseconds.
+
+        Raises
+        ------
+        HR-22xx
+            A payload is malformed, or a proof failed; not always of the first part at fault.
+        """
+        payloads = [payload for part in parts for payload in part]
+        if not any(payload.receipts_by is ReceiptsBy.logs for payload in payloads):
+            whole = self(payloads, lane, observed_at_ms)
+            # A verdict below its level speaks of blocks that may be in one part only.
+            if whole.logs.level == self.level:
+                return cut_built(whole, [len(part) for part in parts])
+        return [self(part, lane, observed_at_ms) for part in parts]
 
     def read_header(self, header: bytes | msgspec.Raw) -> HeadHeader:
         """Read and prove one header; see `prove_header`."""

@@ -7,19 +7,22 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TypeAlias
+from itertools import chain, islice
+from typing import TypeAlias, TypeVar
 
 import structlog
 
 from ingest.endpoint import Endpoint
 from ingest.fetch import CALLS_PER_BLOCK, BlockId, BlockPayload, block_text, fetch_blocks
 from ingest.providers import ProviderPool, Terms
-from ingest.publish import Build, Built
+from ingest.publish import Build, BuildTogether, Built
 from schemas.errors import HeadraceError
 from schemas.errors_ingest import ProvidersQuarantined
 from schemas.segments import Lane
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 FetchPayloads: TypeAlias = Callable[[Endpoint, Sequence[BlockId]], Awaitable[list[BlockPayload]]]
 """Fetches blocks by height (a contiguous range) or by hash from one endpoint."""
@@ -65,6 +68,8 @@ class ProvenFetcher:
     """Where proofs are computed; None: in place."""
     fetch_payloads: FetchPayloads = fetch_blocks
     """Asks one endpoint: `fetch_blocks`, or a `LogsSource`."""
+    together: BuildTogether | None = None
+    """Proves and builds adjacent ranges in one pass, as `build` does each; None: it cannot."""
     turn: Callable[[], AbstractContextManager[None]] = nullcontext
     """Entered around what is computed in place; may wait for other threads that compute."""
 
@@ -101,14 +106,7 @@ class ProvenFetcher:
             The last failed proof where no endpoint had a provable answer, or what
             `ProviderPool.run` raises.
         """
-        oldest = wanted[0] if isinstance(wanted[0], int) else None
-        terms = Terms(
-            wanted=_range_text(wanted),
-            calls=CALLS_PER_BLOCK * len(wanted),
-            reserve=1 if lane == "history" else 0,
-            prefer=prefer,
-            oldest_block=oldest if lane == "history" else None,
-        )
+        terms = _terms(wanted, lane, prefer=prefer)
         avoided = set(avoid)
         strikes: dict[Endpoint, int] = {}
         failure: HeadraceError | None = None
@@ -121,7 +119,8 @@ class ProvenFetcher:
                 # What failed here says more than that nobody is left.
                 raise (failure or error) from None
             try:
-                built = await self._build(served.value, lane, observed_at_ms)
+                seen_ms = self.pool.now_ms() if observed_at_ms is None else observed_at_ms
+                built = await self._computed(self.build, served.value, lane, seen_ms)
                 served.endpoint.races = 0
                 return Fetched(built, served.endpoint, _size_bytes(served.value))
             except HeadraceError as error:
@@ -136,6 +135,37 @@ class ProvenFetcher:
                 await asyncio.sleep(self.pool.backoff_seconds(attempt))
         assert failure is not None
         raise failure
+
+    async def fetch_together(self, parts: Sequence[Sequence[BlockId]]) -> list[Fetched]:
+        """Fetch adjacent ranges of history from one endpoint, and prove them together.
+
+        One endpoint is asked, once, and nobody is blamed: where this fails, fetch each alone.
+
+        Parameters
+        ----------
+        parts : Sequence[Sequence[int | bytes]]
+            Heights of each range, ascending.
+
+        Returns
+        -------
+        list[Fetched]
+            One a range.
+
+        Raises
+        ------
+        HeadraceError
+            Whatever was the matter with any of them.
+        """
+        assert self.together is not None
+        wanted = list(chain.from_iterable(parts))
+        terms = _terms(wanted, "history", attempts_max=1)
+        served = await self.pool.run(lambda e: self.fetch_payloads(e, wanted), terms)
+        came = iter(served.value)
+        payloads = [list(islice(came, len(part))) for part in parts]
+        built = await self._computed(self.together, payloads, "history", self.pool.now_ms())
+        served.endpoint.races = 0
+        pairs = zip(built, payloads, strict=True)
+        return [Fetched(one, served.endpoint, _size_bytes(own)) for one, own in pairs]
 
     async def fetch_each(
         self, wanted: Sequence[tuple[bytes, int]], *, prefer: Endpoint | None = None
@@ -161,7 +191,7 @@ class ProvenFetcher:
             try:
                 served = await self.pool.run(lambda e: self.fetch_payloads(e, hashes), terms)
                 for (block_hash, seen_ms), payload in zip(wanted, served.value, strict=True):
-                    built = await self._build([payload], "head", seen_ms)
+                    built = await self._computed(self.build, [payload], "head", seen_ms)
                     results[block_hash] = Fetched(built, served.endpoint, _size_bytes([payload]))
             except HeadraceError as error:
                 # Each of the rest is asked for alone, where its own failure has consequences.
@@ -193,15 +223,29 @@ class ProvenFetcher:
             self.pool.quarantine_endpoint(endpoint, error)
         return bool(self.pool.usable())
 
-    async def _build(
-        self, payloads: Sequence[BlockPayload], lane: Lane, observed_at_ms: int | None
-    ) -> Built:
-        seen_ms = self.pool.now_ms() if observed_at_ms is None else observed_at_ms
+    async def _computed(self, build: Callable[..., T], *args: object) -> T:
         if self.executor is None:
             with self.turn():
-                return self.build(payloads, lane, seen_ms)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.executor, self.build, payloads, lane, seen_ms)
+                return build(*args)
+        return await asyncio.get_running_loop().run_in_executor(self.executor, build, *args)
+
+
+def _terms(
+    wanted: Sequence[BlockId],
+    lane: Lane,
+    *,
+    prefer: Endpoint | None = None,
+    attempts_max: int | None = None,
+) -> Terms:
+    oldest = wanted[0] if lane == "history" and isinstance(wanted[0], int) else None
+    return Terms(
+        wanted=_range_text(wanted),
+        calls=CALLS_PER_BLOCK * len(wanted),
+        reserve=1 if lane == "history" else 0,
+        prefer=prefer,
+        oldest_block=oldest,
+        attempts_max=attempts_max,
+    )
 
 
 def _size_bytes(payloads: Sequence[BlockPayload]) -> int:

@@ -78,6 +78,8 @@ class Terms:
     """Asked first, if it may be asked at once."""
     oldest_block: int | None = None
     """Oldest block it needs: endpoints that have pruned it are not asked."""
+    attempts_max: int | None = None
+    """Attempts over all endpoints; as many as the limits say, if not given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +240,7 @@ class ProviderPool:
         """
         tried = set(avoid)
         last: HeadraceError | None = None
-        for attempt in range(self.limits.retry_attempts_max):
+        for attempt in range(terms.attempts_max or self.limits.retry_attempts_max):
             if tried.issuperset(self._serving(terms)):
                 tried = set()
                 if last is not None and last.code in _ABSENT_CODES:

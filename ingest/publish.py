@@ -75,6 +75,16 @@ class Build(Protocol):
         ...
 
 
+class BuildTogether(Protocol):
+    """Proves payloads of adjacent ranges, all of one endpoint, and builds each one's segments."""
+
+    def __call__(
+        self, parts: Sequence[Sequence[BlockPayload]], lane: Lane, observed_at_ms: int
+    ) -> list[Built]:
+        """As a `Build` of each part; raises an HR-22xx error where any proof fails."""
+        ...
+
+
 def segment_envelopes(built: Built, segment_blocks: int) -> list[Envelope]:
     """The messages of a range: one a stream, logs last.
 

@@ -148,6 +148,18 @@ def take(kind: Kind, column: Any, index: npt.NDArray[np.int64]) -> Column:
     )
 
 
+def cut(column: Column, start: int, stop: int) -> Column:
+    """The rows from `start` up to `stop`; their values are not copied."""
+    if isinstance(column, Nullable):
+        return Nullable(column.valid[start:stop], cut(column.values, start, stop))
+    if isinstance(column, Ragged):
+        ends = column.offsets[start : stop + 1]
+        return Ragged(ends - ends[0], cut(column.values, int(ends[0]), int(ends[-1])))
+    if isinstance(column, Struct):
+        return Struct(tuple(cut(field, start, stop) for field in column.fields))
+    return column[start:stop]
+
+
 def buffers_of(kind: Kind, column: Any) -> list[npt.NDArray[Any]]:
     """The column's buffers in their fixed order: layout version 1 of the segments; contiguous.
 
@@ -344,6 +356,7 @@ __all__ = [
     "Struct",
     "buffers_of",
     "concat",
+    "cut",
     "empty",
     "from_python",
     "from_spans",

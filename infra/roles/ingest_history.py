@@ -9,7 +9,13 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from infra.source import ChainSource
-from ingest.backfill import Backfill, BackfillProgress, SegmentRange, receipts_source
+from ingest.backfill import (
+    Backfill,
+    BackfillProgress,
+    SegmentRange,
+    receipts_source,
+    together_source,
+)
 from ingest.blockpace import BlockPace
 from ingest.checkpoint import Checkpoint
 from ingest.coverage import Coverage
@@ -105,7 +111,8 @@ class HistoryJob:
 
     async def _send(self, due: Sequence[SegmentRange], known: dict[int, bytes]) -> None:
         fetcher = self._source.fetcher(self._pool, self._source.settings.verify_history)
-        backfill = Backfill(self._pool, receipts_source(fetcher), known, progress=self.progress)
+        alone, together = receipts_source(fetcher), together_source(fetcher)
+        backfill = Backfill(self._pool, alone, known, together, progress=self.progress)
         log.info("history_started", from_block=due[0].from_block, to_block=due[-1].to_block)
         async with contextlib.aclosing(backfill.run(due)) as segments:
             async for built in segments:

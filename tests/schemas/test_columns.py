@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from schemas.columns import (
     Span,
     concat,
+    cut,
     empty,
     from_python,
     from_spans,
@@ -73,6 +74,10 @@ def test_round_trips(text: str, data: st.DataObject) -> None:
     index = data.draw(st.permutations(range(len(rows))))
     taken = take(kind, column, np.array(index, np.int64))
     assert to_python(kind, taken) == [rows[i] for i in index]
+    start, stop = half // 2, len(rows) - half // 2
+    cut_out = cut(column, start, stop)
+    assert to_python(kind, cut_out) == rows[start:stop]
+    assert to_buffers(kind, cut_out) == to_buffers(kind, from_python(kind, rows[start:stop]))
 
 
 def leb128(number: int) -> bytes:
