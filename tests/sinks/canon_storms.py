@@ -13,8 +13,9 @@ from infra.roles.fork_tail import whole_of
 from processors.reorg import snapshot
 from schemas.segments import BlockRef, FinalityAdvanced, ForkUpdate, HeadObserved
 from sinks.canon_row import Missing
-from sinks.fold_plan import FoldSettings, plan_folds
-from tests.sinks.canon_ledger import STREAMS
+from sinks.fold_plan import FoldSettings, plan_folds, runs
+from sinks.tiling import last_block
+from tests.sinks.canon_ledger import STREAMS, ledger
 from tests.sinks.canon_world import World
 
 FLOORS = (3, 0, 7)
@@ -23,16 +24,26 @@ BURST_SEGMENTS = 3
 
 
 class Storm(World):
-    """A world of bad weather, its floor and its good end chosen by the seed."""
+    """A world of bad weather, its floor and its good end chosen by the seed.
+
+    Parameters
+    ----------
+    seed
+        Of the dice.
+    mixed
+        Whether blocks were proven in two ways, as by two ingesters, so that folds hold parts of
+        segments.
+    """
 
     PATIENCE = 60
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, mixed: bool = False) -> None:
+        self.mixed = mixed
         super().__init__(seed, floor=FLOORS[seed % len(FLOORS)])
         self.delivery = DELIVERIES[seed // len(FLOORS) % len(DELIVERIES)]
         self.told: list[ForkUpdate] = list(self.pending)
         """What the topic ``forks`` holds."""
-        self.publishers, self.bursts = 1, 0
+        self.publishers, self.bursts, self.parts = 1, 0, 0
 
     def follow(self, observed: HeadObserved | FinalityAdvanced) -> None:
         """The agent follows its node, and tells."""
@@ -121,7 +132,23 @@ class Storm(World):
             stream = next(stream for stream in STREAMS if stream == fold.stream)
             tiles = self.canon.tilings[stream].tiles(fold.partition)
             sources = [tile for tile in tiles if tile.load_id in fold.sources]
-            self.copy(stream, sources, fold.segments)
+            rows = [
+                ledger(
+                    stream,
+                    tile.load_id,
+                    tile.from_block,
+                    last_block(tile),
+                    content_version=self.rng.choice("vw") if self.mixed else "v",
+                )
+                for tile in sources
+            ]
+            parts = [(run[0], run[-1]) for run in runs(fold, rows)]
+            self.parts += len(parts) - len(fold.segments)
+            self.copy(
+                stream,
+                sources,
+                [(first.from_block, last.to_block, last.last_hash) for first, last in parts],
+            )
 
     def publish(self) -> None:
         """Show what counts; half of the requests are heard."""

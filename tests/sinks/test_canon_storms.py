@@ -21,6 +21,17 @@ def test_every_row_of_a_storm_shows_one_legal_chain(seed: int) -> None:
     storm.settle()
 
 
+def test_folds_of_blocks_that_were_proven_differently_stand_in_storms() -> None:
+    parts = 0
+    for seed in range(2 * ENDS):
+        print("seed", seed)
+        storm = Storm(seed, mixed=True)
+        storm.run(400)
+        storm.settle()
+        parts += storm.parts
+    assert parts > 50, "parts of segments, each a piece of its own"
+
+
 def test_storms_reach_what_they_are_for() -> None:
     reached: Counter[str] = Counter()
     for seed in range(2 * ENDS):
