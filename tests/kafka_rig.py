@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from infra.kafka.admin import create_topics
 from infra.kafka.broker import LocalBroker
 from infra.settings_cluster import KafkaSettings
 from schemas.errors_kafka import BrokerFilesMissing, JavaMissing
+from tests.patience import PATIENCE_SECONDS
 
 IMAGE = "confluentinc/cp-kafka:7.6.0"
 DOCKER_SECONDS_MAX = 20
@@ -45,7 +47,7 @@ def kafka_settings(kafka_bootstrap: str) -> KafkaSettings:
         bootstrap=(kafka_bootstrap,),
         topic_prefix=f"t{secrets.token_hex(6)}.",
         session_timeout_seconds=6,
-        unreachable_seconds_max=30,
+        unreachable_seconds_max=PATIENCE_SECONDS,
     )
 
 
@@ -54,6 +56,14 @@ def kafka(kafka_settings: KafkaSettings) -> KafkaSettings:
     """Settings with a prefix of this test's own; every declared topic is made."""
     create_topics(kafka_settings)
     return kafka_settings
+
+
+@pytest.fixture
+def dead_address() -> Iterator[str]:
+    """An address that refuses connections: it is held, so that nobody listens there meanwhile."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{held.getsockname()[1]}"
 
 
 def require_kafka() -> None:

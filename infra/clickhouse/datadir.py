@@ -32,7 +32,7 @@ LAYOUT = 1
 STAMP, LOCK = "headrace.json", "headrace.lock"
 DIRECTORIES = ("secrets", "clickhouse", "run")
 USERS = ("headrace", "analyst")
-LOCK_WAIT_SECONDS = 5.0
+LOCK_WAIT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ import structlog
 
 from infra import leash
 from infra.exit_codes import ExitCode
-from infra.kafka.broker import HOST, free_port
 from infra.local.directory import ProcessState
+from infra.ports import HOST, free_port
 
 log = structlog.get_logger(__name__)
 

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from schemas.errors_local import LocalEnded, LocalNotReady, LocalWouldNotEnd
 
 UP_SECONDS_MAX = 600.0
 """Until the servers and every role were started; the first time files are fetched."""
-READY_SECONDS_MAX = 120.0
+READY_SECONDS_MAX = 300.0
 DOWN_SECONDS_MAX = 300.0
 POLL_SECONDS = 0.2
 SUPERVISOR_LOG = "supervisor.log"
@@ -85,9 +86,10 @@ def bring_up(terminal: Terminal, settings: Settings, path: Path, workers: int) -
     )
     if not terminal.json:
         terminal.write_line(f"starting; the first time Kafka is fetched (see {told})")
-    state = _await_started(directory, supervisor, told)
-    _await_ready(directory, state)
-    return show_status(terminal, path)
+    state = _await_ready(directory, _await_started(directory, supervisor, told))
+    # Not asked once more: each of them has said that it is ready.
+    ready = {one.name: (True, "") for one in state.processes}
+    return _show(terminal, path, state, ready)
 
 
 def _detached(command: list[str], told: Path) -> int:
@@ -119,13 +121,14 @@ def _await_started(directory: LocalDirectory, supervisor: int, told: Path) -> Lo
     raise LocalEnded(said=directory.last_words(told), log=str(told))
 
 
-def _await_ready(directory: LocalDirectory, state: LocalState | None) -> None:
+def _await_ready(directory: LocalDirectory, state: LocalState | None) -> LocalState:
+    """The state in which every process could do its work."""
     start = time.monotonic()
     while time.monotonic() - start < READY_SECONDS_MAX and state is not None:
         ready = readiness(state)
         wrong = [one for one in state.processes if not ready[one.name][0]]
         if not wrong:
-            return
+            return state
         if all(one.state == "failed" for one in wrong):
             break
         time.sleep(POLL_SECONDS)
@@ -168,7 +171,13 @@ def show_status(terminal: Terminal, path: Path) -> int:
         else:
             terminal.write_line(f"no cluster is up in {directory.path}")
         return ExitCode.failed
-    ready = readiness(state)
+    return _show(terminal, path, state, readiness(state))
+
+
+def _show(
+    terminal: Terminal, path: Path, state: LocalState, ready: Mapping[str, tuple[bool, str]]
+) -> int:
+    directory = LocalDirectory(path)
     if terminal.json:
         fields = asdict(state)
         for one in fields["processes"]:

@@ -9,7 +9,6 @@ import pytest
 
 from infra import cli
 from infra.exit_codes import ExitCode
-from infra.kafka.broker import free_port
 from infra.settings_cluster import KafkaSettings
 from schemas.topics import TOPICS
 
@@ -62,14 +61,15 @@ def test_topics_are_changed_with_the_settings(
 
 
 def test_brokers_that_are_away_are_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, dead_address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    address = f"127.0.0.1:{free_port()}"
     file = write(
-        tmp_path / "headrace.toml", KafkaSettings(bootstrap=(address,)), unreachable_seconds_max=1
+        tmp_path / "headrace.toml",
+        KafkaSettings(bootstrap=(dead_address,)),
+        unreachable_seconds_max=1,
     )
 
     assert cli.main(["topics", "describe", "--config", str(file)]) == ExitCode.storage
     told = capsys.readouterr().err
     assert "HR-6001" in told
-    assert address in told
+    assert dead_address in told

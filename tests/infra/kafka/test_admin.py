@@ -13,7 +13,6 @@ from infra.kafka.admin import (
     describe_topics,
     topic_config,
 )
-from infra.kafka.broker import free_port
 from infra.settings_cluster import KafkaSettings
 from schemas.errors_kafka import (
     BrokerUnreachable,
@@ -73,16 +72,15 @@ def test_brokers_that_cannot_make_a_topic_are_quoted(kafka_settings: KafkaSettin
     assert "replication factor" in raised.value.what_text.lower()
 
 
-def test_brokers_that_do_not_answer_are_named() -> None:
-    address = f"127.0.0.1:{free_port()}"
+def test_brokers_that_do_not_answer_are_named(dead_address: str) -> None:
     with capture_logs() as lines, pytest.raises(BrokerUnreachable) as raised:
-        connect(KafkaSettings(bootstrap=(address,), unreachable_seconds_max=1))
+        connect(KafkaSettings(bootstrap=(dead_address,), unreachable_seconds_max=1))
 
-    assert address in raised.value.what_text
+    assert dead_address in raised.value.what_text
     assert "refused" in raised.value.what_text.lower()
     (line,) = lines
     assert line["gives_up_after_seconds"] == 1
-    assert line["addresses"] == [address]
+    assert line["addresses"] == [dead_address]
 
 
 @pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)

@@ -24,6 +24,7 @@ from infra.settings_cluster import KafkaSettings
 from schemas.errors_kafka import BrokerDidNotStart, BrokerFilesMissing, JavaMissing
 from schemas.segments import Envelope
 from tests.kafka_rig import require_kafka
+from tests.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -55,7 +56,9 @@ async def test_a_broker_keeps_address_and_messages_over_stop_and_kill(
     monkeypatch.setattr(uuid, "uuid4", lambda: uuid.UUID(bytes=b"\xfb" * 16))
     broker = LocalBroker(folder, size=BrokerSize(heap="256m"))
     with broker:
-        kafka = KafkaSettings(bootstrap=(broker.bootstrap,), unreachable_seconds_max=60)
+        kafka = KafkaSettings(
+            bootstrap=(broker.bootstrap,), unreachable_seconds_max=PATIENCE_SECONDS
+        )
         create_topics(kafka)
         with EnvelopeProducer(kafka) as producer:
             assert await producer.deliver(Envelope("forks", b"1", b"a")) == (0, 0)
@@ -68,7 +71,9 @@ async def test_a_broker_keeps_address_and_messages_over_stop_and_kill(
         broker.stop()
         assert broker.pid is None
         broker.start()
-        assert connect(kafka).list_topics(timeout=10).topics.keys() >= {"headrace.forks"}
+        assert connect(kafka).list_topics(timeout=PATIENCE_SECONDS).topics.keys() >= {
+            "headrace.forks"
+        }
     assert not broker.alive
 
 
@@ -93,7 +98,7 @@ def test_a_broker_ends_with_the_process_that_started_it(folder: Path) -> None:
     starter.stdin.close()
 
     # Readable once the process is gone.
-    assert select.select([watched], [], [], 60)[0]
+    assert select.select([watched], [], [], PATIENCE_SECONDS)[0]
     os.close(watched)
     with LocalBroker(folder, size=BrokerSize(heap="256m")) as next_one:
         assert next_one.alive

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from infra.kafka.broker import free_port
 from infra.kafka.clients import consumer_config
 from infra.kafka.producer import EnvelopeProducer
 from infra.settings_cluster import KafkaSettings
@@ -21,6 +20,7 @@ from schemas.errors_kafka import (
     TopicsMissing,
 )
 from schemas.segments import Envelope
+from tests.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def read(kafka: KafkaSettings, topic: str, partition: int, count: int) -> list[A
     reader.assign([TopicPartition(f"{kafka.topic_prefix}{topic}", partition, 0)])
     found: list[Any] = []
     while len(found) < count:
-        message = reader.poll(20)
+        message = reader.poll(PATIENCE_SECONDS)
         assert message is not None, f"{len(found)} of {count} messages"
         assert message.error() is None
         found.append(message)
@@ -70,7 +70,7 @@ async def test_a_put_is_told_on_its_own_loop(producer: EnvelopeProducer) -> None
 
     here = threading.current_thread()
     assert told == [(f"1:{number}".encode(), 2, number, here) for number in range(3)]
-    assert await asyncio.to_thread(producer.flush, 10) == 0
+    assert await asyncio.to_thread(producer.flush, PATIENCE_SECONDS) == 0
 
 
 def test_threads_are_served_too(kafka: KafkaSettings, producer: EnvelopeProducer) -> None:
@@ -95,7 +95,7 @@ async def test_bytes_under_way_are_bounded(kafka: KafkaSettings) -> None:
             await producer.put(envelope(number, b"x" * 400))
             most = max(most, producer.bytes_undelivered)
         await producer.put(envelope(30, b"x" * 5000))
-        assert producer.flush(20) == 0
+        assert producer.flush(PATIENCE_SECONDS) == 0
 
     assert most <= 1000
 
@@ -103,22 +103,24 @@ async def test_bytes_under_way_are_bounded(kafka: KafkaSettings) -> None:
 def test_a_thread_does_not_wait_for_ever(
     kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.kafka.producer.CLOSE_SECONDS", 1.0)
     held, may_go_on = threading.Event(), threading.Event()
 
     def hold(_one: Envelope, _partition: int, _offset: int) -> None:
         held.set()
         may_go_on.wait()
 
-    quick = kafka.model_copy(update={"unreachable_seconds_max": 5})
-    with EnvelopeProducer(quick, bytes_max=100) as producer:
-        producer.put_blocking(envelope(1, b"x" * 60), on_delivered=hold)
-        assert held.wait(60)
-        with pytest.raises(BrokerUnreachable):
-            producer.put_blocking(envelope(2, b"x" * 60))
-        with pytest.raises(BrokerUnreachable):
-            producer.deliver_blocking(envelope(3, b"x" * 10))
-        may_go_on.set()
+    with EnvelopeProducer(kafka, bytes_max=100) as producer:
+        try:
+            producer.put_blocking(envelope(1, b"x" * 60), on_delivered=hold)
+            assert held.wait(PATIENCE_SECONDS)
+            # Only now: the brokers may take their time with the first one.
+            monkeypatch.setattr(EnvelopeProducer, "_patience_seconds", 0.1)
+            with pytest.raises(BrokerUnreachable):
+                producer.put_blocking(envelope(2, b"x" * 60))
+            with pytest.raises(BrokerUnreachable):
+                producer.deliver_blocking(envelope(3, b"x" * 10))
+        finally:
+            may_go_on.set()
 
 
 async def test_a_message_too_large_is_refused_alone(
@@ -147,7 +149,9 @@ async def test_a_refused_delivery_leaves_the_producer_alive(producer: EnvelopePr
 
 async def test_a_refused_put_ends_the_producer(producer: EnvelopeProducer) -> None:
     await producer.put(envelope(1))
-    assert producer.flush(10) == 0  # with the topic's metadata at hand a wrong one is known at once
+    assert (
+        producer.flush(PATIENCE_SECONDS) == 0
+    )  # with the topic's metadata at hand a wrong one is known at once
     with pytest.raises(PartitionsTooFew):
         await producer.put(envelope(1), partition=9)
     for _ in range(2):
@@ -156,13 +160,12 @@ async def test_a_refused_put_ends_the_producer(producer: EnvelopeProducer) -> No
     assert not producer.reachable
 
 
-async def test_brokers_that_never_answer_end_the_producer_by_name() -> None:
-    address = f"127.0.0.1:{free_port()}"
-    kafka = KafkaSettings(bootstrap=(address,), unreachable_seconds_max=1)
+async def test_brokers_that_never_answer_end_the_producer_by_name(dead_address: str) -> None:
+    kafka = KafkaSettings(bootstrap=(dead_address,), unreachable_seconds_max=1)
     with EnvelopeProducer(kafka) as producer:
         with pytest.raises(BrokerUnreachable) as raised:
             await producer.deliver(envelope(1))
-        assert address in raised.value.what_text
+        assert dead_address in raised.value.what_text
 
 
 def test_a_callback_that_raises_is_not_lost(
@@ -176,7 +179,7 @@ def test_a_callback_that_raises_is_not_lost(
 
     producer.put_blocking(envelope(1), on_delivered=broken)
     with pytest.raises(Exception, match="oops"):
-        producer.flush(20)
+        producer.flush(PATIENCE_SECONDS)
     assert seen
 
 

@@ -8,7 +8,6 @@ import signal
 import stat
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from infra.local.cluster import LocalCluster
 from infra.local.directory import LocalDirectory
 from infra.local.plan import LocalPlan, cluster_roles
 from infra.settings import Settings
+from infra.settings_cluster import KafkaSettings
 from infra.settings_sources import load_settings
 from schemas.errors import HeadraceError
 from schemas.errors_local import LocalInUse, LocalNotReady, LocalStepFailed, NotALocalDirectory
@@ -28,6 +28,7 @@ from sinks.connection import Connection
 from tests.e2e.running import until
 from tests.infra.local import fake_role
 from tests.kafka_rig import require_kafka
+from tests.patience import PATIENCE_SECONDS
 
 HEAP = BrokerSize(heap="256m")
 FAKE = (sys.executable, "-P", fake_role.__file__)
@@ -51,9 +52,20 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     require_kafka()
     folder = tmp_path_factory.mktemp("local")
     directory = LocalDirectory(folder / "cluster")
-    settings = Settings(chain="local", rpc="http://127.0.0.1:1/secret-key")  # type: ignore[arg-type]
+    settings = Settings(
+        chain="local",
+        rpc="http://127.0.0.1:1/secret-key",  # type: ignore[arg-type]
+        kafka=KafkaSettings(unreachable_seconds_max=PATIENCE_SECONDS),
+    )
     with LocalCluster(directory, settings, plan(folder / "b", "sink-0", "publish")) as cluster:
         yield cluster
+
+
+def states(cluster: LocalCluster) -> set[str]:
+    """What the state file says of the processes."""
+    state = cluster.directory.read_state()
+    assert state is not None
+    return {one.state for one in state.processes}
 
 
 def starts(cluster: LocalCluster, name: str) -> int:
@@ -62,16 +74,12 @@ def starts(cluster: LocalCluster, name: str) -> int:
 
 def await_start(cluster: LocalCluster, name: str, count: int) -> None:
     """Wait until a role was started `count` times and is ready."""
-    pause = threading.Event()
-    for _ in range(600):
-        if starts(cluster, name) >= count and cluster.roles[name].ready()[0]:
-            return
-        pause.wait(0.1)
-    raise AssertionError(f"{name}: {cluster.roles[name].snapshot()}")
+    role = cluster.roles[name]
+    until(lambda: role.starts >= count and role.ready()[0], f"{name} is not started again")
 
 
 def test_all_of_it_is_there(shared: LocalCluster) -> None:
-    shared.await_ready(60)
+    shared.await_ready(PATIENCE_SECONDS)
 
     check_topics(shared.kafka)
     with Connection(shared.endpoint()) as connection:
@@ -81,7 +89,8 @@ def test_all_of_it_is_there(shared: LocalCluster) -> None:
     assert state.ready
     assert state.pid == os.getpid()
     assert [one.name for one in state.processes] == ["kafka", "clickhouse", "sink-0", "publish"]
-    assert {one.state for one in state.processes} == {"running"}
+    # The file is written a moment after a role was started, perhaps by the test before.
+    until(lambda: states(shared) == {"running"}, "the file does not say that all of it runs")
 
 
 def test_roles_are_told_where_all_is_in_a_file_of_ours_alone(shared: LocalCluster) -> None:
@@ -99,7 +108,7 @@ def test_roles_are_told_where_all_is_in_a_file_of_ours_alone(shared: LocalCluste
 
 
 def test_a_killed_role_is_started_again(shared: LocalCluster) -> None:
-    shared.await_ready(60)
+    shared.await_ready(PATIENCE_SECONDS)
     before, pid = starts(shared, "sink-0"), shared.roles["sink-0"].pid
 
     shared.kill("sink-0")
@@ -110,16 +119,17 @@ def test_a_killed_role_is_started_again(shared: LocalCluster) -> None:
 
 
 def test_a_role_drains_and_stays_away_until_it_is_started(shared: LocalCluster) -> None:
-    shared.await_ready(60)
+    shared.await_ready(PATIENCE_SECONDS)
     role = shared.roles["publish"]
 
     shared.stop_role("publish")
     assert not role.alive
     assert role.log.read_text().endswith("drained\n")
-    assert dict(shared.unready()) == {"publish": "stopped, exit code 0"}
+    wanted = {"publish": "stopped, exit code 0"}
+    until(lambda: dict(shared.unready()) == wanted, "the others do not answer")
 
     shared.start_role("publish")
-    shared.await_ready(60)
+    shared.await_ready(PATIENCE_SECONDS)
 
 
 def test_the_broker_goes_and_comes_back_at_its_address(shared: LocalCluster) -> None:
@@ -131,7 +141,7 @@ def test_the_broker_goes_and_comes_back_at_its_address(shared: LocalCluster) -> 
 
     shared.broker.kill()
     # Asking waits until the supervisor has started it again.
-    assert connect(shared.kafka).list_topics(timeout=30).topics
+    assert connect(shared.kafka).list_topics(timeout=PATIENCE_SECONDS).topics
 
 
 def test_clickhouse_goes_and_comes_back_at_its_address(shared: LocalCluster) -> None:
@@ -201,12 +211,19 @@ def test_roles_that_end_fail_or_stand_still_are_told_apart(tmp_path: Path) -> No
                 and "kafka" in dict(cluster.unready()).get("process-head-0", "")
             )
 
+        told: list[LocalNotReady] = []
+
+        def answered() -> bool:
+            with pytest.raises(LocalNotReady) as raised:
+                cluster.await_ready(0.0)
+            told.append(raised.value)
+            # A role that is slow to answer is told by that, and not by what it lacks.
+            return "kafka: not yet" in raised.value.what_text
+
         until(told_apart, "the roles are not told apart")
-        with pytest.raises(LocalNotReady) as raised:
-            cluster.await_ready(0.5)
-    assert "kafka: not yet" in raised.value.what_text
-    assert "out of luck" in raised.value.why_text
-    assert "ingest" not in raised.value.what_text
+        until(answered, "the role does not say what it lacks")
+    assert "out of luck" in told[-1].why_text
+    assert "ingest" not in told[-1].what_text
     assert not directory.held()
     directory.wipe()
     assert not directory.path.exists()
@@ -234,12 +251,13 @@ from infra.local.cluster import LocalCluster
 from infra.local.directory import LocalDirectory
 from infra.settings import Settings
 from tests.infra.local.test_cluster import plan
+from tests.patience import PATIENCE_SECONDS
 
 folder = Path(sys.argv[1])
 cluster = LocalCluster(
     LocalDirectory(folder / "cluster"), Settings(chain="local"), plan(folder / "b", "sink-0")
 ).start()
-cluster.await_ready(60)
+cluster.await_ready(PATIENCE_SECONDS)
 print("up", flush=True)
 sys.stdin.read()
 """
@@ -268,6 +286,6 @@ def test_everything_ends_with_a_supervisor_that_is_killed(tmp_path: Path) -> Non
     supervisor.stdout.close()
 
     for one in watched:
-        assert select.select([one], [], [], 60)[0]
+        assert select.select([one], [], [], PATIENCE_SECONDS)[0]
         os.close(one)
     assert not directory.held()

@@ -15,7 +15,6 @@ from infra import cli
 from infra.clickhouse.server import find_running
 from infra.devchain import serve_in_thread
 from infra.exit_codes import ExitCode, exit_code_of
-from infra.kafka.broker import free_port
 from infra.local.directory import CLICKHOUSE, LocalDirectory
 from schemas.errors_kafka import JavaMissing
 from sinks.connection import Connection
@@ -57,9 +56,9 @@ def test_a_cluster_needs_an_endpoint(folder: Path, capsys: pytest.CaptureFixture
 
 
 def test_what_keeps_a_cluster_from_starting_is_quoted(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, dead_address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    dead = f"http://127.0.0.1:{free_port()}/secret-key"
+    dead = f"http://{dead_address}/secret-key"
 
     assert run("up", "--dir", str(folder), "--rpc", dead) == ExitCode.storage
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
-from infra.kafka.broker import free_port
 from infra.kafka.producer import EnvelopeProducer
 from infra.roles import topic_reader
 from infra.roles.topic_reader import ReadStopped, TopicReader
@@ -170,12 +169,13 @@ def test_it_is_never_closed_under_a_question(monkeypatch: pytest.MonkeyPatch) ->
         reader.bounds()
 
 
-def test_brokers_that_are_not_there_are_said_with_the_reason_of_the_connection() -> None:
-    address = f"127.0.0.1:{free_port()}"
-    kafka = KafkaSettings(bootstrap=(address,), unreachable_seconds_max=1)
+def test_brokers_that_are_not_there_are_said_with_the_reason_of_the_connection(
+    dead_address: str,
+) -> None:
+    kafka = KafkaSettings(bootstrap=(dead_address,), unreachable_seconds_max=1)
     with TopicReader(kafka, REQUESTS) as reader, pytest.raises(BrokerUnreachable) as raised:
         reader.partitions()
-    assert f"answers at {address}" in raised.value.what_text
+    assert f"answers at {dead_address}" in raised.value.what_text
     assert "Connection refused" in raised.value.what_text
 
 
