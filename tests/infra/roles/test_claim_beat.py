@@ -20,7 +20,8 @@ def test_it_is_said_while_the_publisher_waits() -> None:
     assert beat.failure is None
 
 
-def test_what_cannot_be_said_is_a_failure() -> None:
+def test_what_cannot_be_said_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claim_beat, "END_SECONDS_MAX", PATIENCE_SECONDS)
     failed = LookupError("no broker")
     tried = threading.Event()
 

@@ -6,12 +6,13 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from structlog.testing import capture_logs
 
 from infra.kafka.clients import consumer_config
 from infra.roles import in_flight as in_flight_module
 from infra.roles.in_flight import Brokers, InFlight, Position
+from infra.roles.process_offsets import COORDINATOR_COMES
 from infra.roles.segment_requests import ATTEMPTS_MAX, SegmentRequests
 from infra.settings_cluster import KafkaSettings
 from schemas.chains import load_chains
@@ -172,6 +173,17 @@ def test_what_the_brokers_do_not_say_is_not_lost() -> None:
     assert followed.take_lost() == []
 
 
+def committed(member: Consumer, place: TopicPartition) -> bool:
+    """Whether the brokers took an offset; a group's coordinator may still be on its way."""
+    try:
+        member.commit(offsets=[place], asynchronous=False)
+    except KafkaException as error:
+        if error.args[0].code() not in COORDINATOR_COMES:
+            raise
+        return False
+    return True
+
+
 def test_one_client_a_group_answers_all_questions(
     kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,11 +198,14 @@ def test_one_client_a_group_answers_all_questions(
     topic, groups = "events.history", [f"{kafka.topic_prefix}sink.{lane}" for lane in "ab"]
     member = Consumer(consumer_config(kafka, groups[0]))
     place = TopicPartition(topic_name(kafka.topic_prefix, topic), 1, 7)
-    member.commit(offsets=[place], asynchronous=False)
+    until(lambda: committed(member, place), "the group's coordinator")
     member.close()
     brokers = Brokers(kafka)
-    # A broker does not lead a partition at once that was just made.
-    until(lambda: brokers.end_of((groups[0], topic, 1)) is not None, "the partition's leader")
+    # A broker does not lead a partition at once that was just made, nor coordinate a group.
+    for group in groups:
+        asked = (group, topic, 1)
+        until(lambda asked=asked: brokers.end_of(asked) is not None, "the partition's leader")
+        until(lambda asked=asked: brokers.committed(asked) is not None, "the coordinator")
 
     for _ in range(5):
         assert brokers.committed((groups[0], topic, 1)) == 7
