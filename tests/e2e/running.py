@@ -23,6 +23,8 @@ ROOT = Path(__file__).parents[2]
 SEGMENT_BLOCKS, PARTITION_BLOCKS = 5, 20
 FINALITY_DEPTH = 12
 CHAIN = "local"
+UNHURRIED = {"HEADRACE_LIMITS__DRAIN_SECONDS_MAX": "3600"}
+"""For a run that is told to end: it is waited for, however long what is under way takes."""
 
 
 def small_chain(seed: int) -> Chain:
@@ -75,6 +77,7 @@ class Headrace:
                     *("--data", str(self.data), *rpc, *words),
                 ],
                 cwd=ROOT,
+                env={**os.environ, **UNHURRIED},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

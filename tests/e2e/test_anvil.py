@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from infra.clickhouse.server import find_running
 from infra.clickhouse_http import fetch_text
 from infra.exit_codes import ExitCode
 from schemas.errors_settings import ClickHouseUnreachable, QueryRefused
+from tests.e2e.running import UNHURRIED
 from tests.patience import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
@@ -103,6 +105,7 @@ def run(node: Node, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
                 *("--from", "0", "--data", str(tmp_path / "data")),
             ],
             cwd=ROOT,
+            env={**os.environ, **UNHURRIED},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
