@@ -29,6 +29,8 @@ VERSIONS = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0"}
 REBALANCE_SECONDS_MAX, REBALANCE_INTERVALS_MAX = 300.0, 2
 """For how long a rebalance counts as activity, and for how many poll intervals if that is more:
 longer than brokers are away."""
+FETCH_SECONDS_MAX = 3.0
+"""Longer than Faust lets a fetch wait for messages, unless the partitions are given anew."""
 
 
 def check_version() -> None:
@@ -201,7 +203,9 @@ class FetchingThread(AIOKafkaConsumerThread):
             if any(place.topic not in changelogs for place in places)
         ]
         if under_way:
-            await asyncio.wait(under_way)
+            # A fetch may wait for the next assignment, which waits for a commit; of what is asked
+            # of this thread two are done at a time.
+            await asyncio.wait(under_way, timeout=FETCH_SECONDS_MAX)
         client = self._ensure_consumer()
         committed = await client.seek_to_committed()
         there = client.assignment()
