@@ -18,7 +18,11 @@ from sinks.migrate import prepare_database
 from sinks.publisher import Publisher
 from sinks.sealer import Sealer, SealerSettings
 from sinks.sweeper import Sweeper, SweeperSettings
+from tests.patience import PATIENCE_SECONDS
 from tests.sinks.small_chain import FACTS, STREAMS, TABLES, VERSIONS, SmallChain, write_load
+
+QUERY_SECONDS_MAX = 3.0
+"""No query beside the sweeper may take longer."""
 
 
 @dataclass(slots=True)
@@ -69,6 +73,8 @@ class Rig:
                 coalesce_seconds=0.0,
                 # No server here is started again under a publisher that waits for it.
                 retry_seconds=1.0,
+                # Whoever heals late, as a slow machine does, is asked again and again.
+                missing_attempts_max=None,
                 canon=CanonSettings(stale_fork_ms=300, missing_after_ms=500),
             ),
             on_missing=self.missing.append,
@@ -90,7 +96,7 @@ class Rig:
             self.database,
             TABLES,
             self.publisher,
-            settings=SweeperSettings(execution_seconds_max=1.0),
+            settings=SweeperSettings(execution_seconds_max=QUERY_SECONDS_MAX),
             **timing,
             **({} if steady is None else {"steady": steady}),
         )
@@ -179,7 +185,7 @@ class Rig:
             lane: Lane = "history" if lost.to_block < len(self.chain.history) else "head"
             self.write(cast("Stream", lost.stream), [blocks], lane)
 
-    def catch_up(self, seconds: float = 240.0) -> None:
+    def catch_up(self, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until the chain's head is visible, and load again what is asked for."""
         until = time.monotonic() + seconds
         while True:

@@ -294,9 +294,9 @@ STATE_SQL = (
 State = tuple[bytes, Manifest, tuple[int, int, int]]
 
 
-def read_state(connection: Connection) -> State:
+def read_state(connection: Connection, **settings: object) -> State:
     """The visible head's hash, what every view holds, and the join: one query's word."""
-    (row,) = connection.execute(STATE_SQL)
+    (row,) = connection.execute(STATE_SQL, settings=settings)
     sums = tuple((row[2 * at], row[2 * at + 1]) for at in range(len(TABLES)))
     head, *joins = row[2 * len(TABLES) :]
     return bytes.fromhex(head) if row[0] else b"", sums, (joins[0], joins[1], joins[2])

@@ -13,6 +13,7 @@ from schemas.segments import BlockRef
 from sinks.canon_row import CanonSettings, PublisherSettings
 from sinks.canon_table import append_reorg, read_canon
 from sinks.connection import Connection, Endpoint
+from tests.patience import PATIENCE_SECONDS
 from tests.sinks.rig import Clock, Rig, prepare
 from tests.sinks.small_chain import STREAMS, SmallChain, problem_of, read_state
 
@@ -206,7 +207,7 @@ def test_thread_waits_for_heights_and_polls_others_loads(endpoint: Endpoint) -> 
             rig.publisher.wait_for_height(19, 0.0)
         rig.publisher.start()
         rig.follow(chain.snapshot_from(None))
-        waits = threading.Thread(target=rig.publisher.wait_for_height, args=(22, 30.0))
+        waits = threading.Thread(target=rig.publisher.wait_for_height, args=(22, PATIENCE_SECONDS))
         waits.start()
         segments = [chain.history[at : at + 5] for at in range(0, 20, 5)]
         for stream in STREAMS:
@@ -217,7 +218,7 @@ def test_thread_waits_for_heights_and_polls_others_loads(endpoint: Endpoint) -> 
             for stream in STREAMS:
                 rig.write(stream, [[ref]], "head", notify=False)
         waits.join()
-        assert rig.publisher.wait_for_height(22, 30.0).head == chain.head
+        assert rig.publisher.wait_for_height(22, PATIENCE_SECONDS).head == chain.head
         assert_shows(rig, reader, chain.head)
 
 

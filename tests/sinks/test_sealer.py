@@ -8,7 +8,7 @@ import pytest
 
 from schemas.errors_canon import SealMismatch
 from sinks.connection import Connection, Endpoint
-from tests.sinks.rig import Clock, Rig, prepare
+from tests.sinks.rig import QUERY_SECONDS_MAX, Clock, Rig, prepare
 from tests.sinks.small_chain import STREAMS, SmallChain, counts, problem_of, read_state
 
 
@@ -114,7 +114,7 @@ def test_open_part_is_dropped_only_after_the_longest_query(endpoint: Endpoint) -
         filled(rig)
         rig.sealer.run_once()
         assert rig.sweeper.run_once() == []
-        steady.now += 1.9
+        steady.now += 2 * QUERY_SECONDS_MAX - 0.1
         clock.now += 3600.0
         assert rig.sweeper.run_once() == [], "a clock that is set forward ends no query"
         before = read_state(reader)
@@ -131,7 +131,7 @@ def test_open_part_is_dropped_only_after_the_longest_query(endpoint: Endpoint) -
         late = rig.write("blocks", [chain.history[:5]], "history", with_ledger=False)
         assert late
         assert rig.sweeper.run_once() == [], "whoever wrote it may want to read it"
-        steady.now += 2.1
+        steady.now += 2 * QUERY_SECONDS_MAX + 0.1
         assert rig.sweeper.run_once() == [("blocks", 0), ("transactions", 0)]
         assert read_state(reader) == before
 

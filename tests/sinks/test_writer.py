@@ -280,7 +280,9 @@ def test_the_server_is_killed_in_the_middle_of_inserts_and_nothing_is_lost(
     with EmbeddedServer(tmp_path / "data") as server:
         endpoint = server.endpoint()
         with Connection(endpoint, connect_timeout_seconds=2.0) as connection:
-            writer = writer_to(connection, "local", sleep=time.sleep)
+            # On a slow machine it takes a while until the server is back.
+            settings = WriterSettings(attempts_max=100)
+            writer = writer_to(connection, "local", sleep=time.sleep, settings=settings)
             stop = threading.Event()
             kills = 0
 
@@ -300,14 +302,16 @@ def test_the_server_is_killed_in_the_middle_of_inserts_and_nothing_is_lost(
             thread.start()
             loads = []
             first = 0
-            while thread.is_alive() or first < 100:
-                batch = [logs_of(b, b + 9, rows=2000) for b in range(first, first + 30, 10)]
-                if first // 100 != (first + 29) // 100:
-                    batch = batch[:1]
-                loads.append(writer.write(batch))
-                first = batch[-1].name.to_block + 1
-            stop.set()
-            thread.join()
+            try:
+                while thread.is_alive() or first < 100:
+                    batch = [logs_of(b, b + 9, rows=2000) for b in range(first, first + 30, 10)]
+                    if first // 100 != (first + 29) // 100:
+                        batch = batch[:1]
+                    loads.append(writer.write(batch))
+                    first = batch[-1].name.to_block + 1
+            finally:
+                stop.set()
+                thread.join()
             assert kills >= 1
             assert any(load.attempts > 1 for load in loads)
             _check_all(server.endpoint(), loads)
