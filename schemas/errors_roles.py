@@ -78,7 +78,7 @@ class InstanceTaken(Permanent):
     """Two workers of a role have one name."""
 
     code = "HR-6307"
-    what = "another worker of the group {group} goes by the name {instance}"
+    what = "another worker of the group {group} goes by the name of this one: {reason}"
     why = "each worker needs a name of its own, and the newer one took its partitions"
     fix = "give each worker another `instance` in [kafka], or stop one of the two"
 

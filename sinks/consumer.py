@@ -210,7 +210,7 @@ class LaneConsumer:
             offset = self.offsets.positions().get(key, 0)
             raise self._lost(*key, offset, error.str())
         if code in (KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL):
-            raise InstanceTaken(group=self._group, instance=error.str())
+            raise InstanceTaken(group=self._group, reason=error.str())
         if code == KafkaError._MAX_POLL_EXCEEDED:
             # The group is told at the next poll; what we would commit until then is refused.
             log.warning("partitions_lost_while_busy", group=self._group, reason=error.str())

@@ -17,7 +17,7 @@ from infra.devchain.chain import Chain
 from infra.exit_codes import ExitCode, exit_code_of
 from infra.roles.dead_letters import read_letters
 from infra.settings_cluster import KafkaSettings
-from schemas.errors_roles import ForeignMessage, OffsetsLost
+from schemas.errors_roles import ForeignMessage, InstanceTaken, OffsetsLost
 from schemas.segments import Envelope, Stream, data_topic
 from schemas.topics import topic_name
 from sinks import writer
@@ -262,18 +262,38 @@ def is_of(message: Envelope, segment: Missing) -> bool:
     return message.topic == topic and segment.from_block <= first <= segment.to_block
 
 
+def named(stored: Stored, name: str) -> Any:
+    """Settings of a worker of that name."""
+    kafka = stored.kafka.model_copy(update={"instance": name})
+    return stored.settings.model_copy(update={"kafka": kafka})
+
+
+def test_a_second_sink_of_the_same_name_ends_the_first(
+    stored: Stored, messages: list[Envelope], chain: Chain
+) -> None:
+    half = len(messages) // 2
+    first = start_sink(named(stored, "same"))
+    send(stored.kafka, messages[:half])
+    until(stored.all_committed)
+    second = start_sink(named(stored, "same"))
+    with pytest.raises(InstanceTaken) as caught:
+        first.join()
+    assert exit_code_of(caught.value) is ExitCode.storage
+    send(stored.kafka, messages[half:])
+    until(stored.all_committed)
+    second.end()
+    assert stored.segments() == len(messages)
+    stored.check_truth(chain)
+
+
 def test_two_sinks_share_a_lane_and_one_takes_over_from_the_other(
     stored: Stored, messages: list[Envelope], chain: Chain
 ) -> None:
-    def named(name: str) -> Any:
-        kafka = stored.kafka.model_copy(update={"instance": name})
-        return stored.settings.model_copy(update={"kafka": kafka})
-
     half = len(messages) // 2
-    first = start_sink(named("one"))
+    first = start_sink(named(stored, "one"))
     send(stored.kafka, messages[:half])
     until(lambda: stored.segments() > 0)
-    second = start_sink(named("two"))
+    second = start_sink(named(stored, "two"))
     send(stored.kafka, messages[half:])
     until(stored.all_committed)
     first.end()
