@@ -294,8 +294,12 @@ class Serving:
         done: Future[None] = Future()
 
         def obey() -> None:
-            self._server.set_interval(seconds)
-            done.set_result(None)
+            try:
+                self._server.set_interval(seconds)
+            except BaseException as error:  # noqa: BLE001 - it is raised where it was asked
+                done.set_exception(error)
+            else:
+                done.set_result(None)
 
         self._loop.call_soon_threadsafe(obey)
         done.result()

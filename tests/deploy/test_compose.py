@@ -37,8 +37,6 @@ FILLED = {
 }
 """What .env.example leaves to its reader."""
 
-"""The renderer is built by the first test that needs it."""
-
 
 def filled(text: str) -> str:
     """A variable's text with ${…} replaced as Compose would."""

@@ -83,9 +83,9 @@ def test_clickhouse_killed_comes_back(tmp_path: Path, dice: Random) -> None:
 def test_killed_with_merges_stopped(tmp_path: Path, dice: Random) -> None:
     with mined(dice) as (serving, miner):
         headrace = Headrace(tmp_path, serving.http_urls)
+        process = headrace.start("--from", "0")
         try:
             for kill in (True, False):
-                process = headrace.start("--from", "0")
                 found: list[RunningServer] = []
                 until(partial(_running, headrace, found), "ClickHouse is not up")
                 with Connection(found[0].endpoint()) as connection:
@@ -93,6 +93,7 @@ def test_killed_with_merges_stopped(tmp_path: Path, dice: Random) -> None:
                 time.sleep(dice.uniform(3.0, 6.0))
                 if kill:
                     headrace.end(process)
+                    process = headrace.start("--from", "0")
             miner.stop()
             head = miner.chain.head.header.number
             until(lambda: shown(headrace) >= head or process.poll() is not None, headrace.said())

@@ -30,6 +30,7 @@ from processors.faust_mended import (
     mend_consumer,
 )
 from schemas.errors_process import FaustUntested
+from tests.patience import PATIENCE_SECONDS
 
 PLACE = TP("raw.logs.history", 0)
 
@@ -132,6 +133,23 @@ async def test_it_seeks_once_no_fetch_is_under_way_and_where_nothing_was_committ
     assert await fetching == {}
     assert (await seeking)[PLACE] == 7
     assert client.asked == ["committed", (NEW,)]
+
+
+async def test_it_seeks_beside_a_fetch_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may wait for the next assignment, which waits for the seek."""
+    monkeypatch.setattr("processors.faust_mended.FETCH_SECONDS_MAX", 0.0)
+    client = Client()
+    thread = thread_of(client, monkeypatch)
+    fetching = asyncio.ensure_future(thread._fetch_records(client, {PLACE}))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        committed = await thread.seek_to_committed()
+
+    assert committed[PLACE] == 7
+    assert client.asked == ["committed", (NEW,)]
+    assert not fetching.done(), "the seek leaves it alone"
+    client.answer.set_result({})
+    assert await fetching == {}
 
 
 async def test_it_seeks_beside_a_fetch_of_a_changelog(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -13,6 +14,7 @@ from sinks import views
 from sinks.connection import Connection, Endpoint
 from sinks.ddl import EngineFamily
 from sinks.writer import Segment
+from tests.patience import PATIENCE_SECONDS
 from tests.sinks.published import AS_OF, CANON, Chain, expected
 from tests.sinks.segments_of import TABLES, blocks_of, events_of, logs_of
 
@@ -273,9 +275,10 @@ def test_no_query_over_several_views_is_ever_torn(chain: Chain, endpoint: Endpoi
     )
     thread = threading.Thread(target=flip)
     thread.start()
+    until = time.monotonic() + PATIENCE_SECONDS
     try:
         queries = 0
-        while queries < 60 or flips <= 20:
+        while queries < 60 or (flips <= 20 and thread.is_alive() and time.monotonic() < until):
             queries += 1
             head, logs, of_transactions, plums, safe, finalized, joined, said = (
                 chain.connection.execute(sql)[0]
@@ -286,3 +289,4 @@ def test_no_query_over_several_views_is_ever_torn(chain: Chain, endpoint: Endpoi
     finally:
         stop.set()
         thread.join()
+    assert flips > 20

@@ -162,6 +162,16 @@ def test_no_block_comes_after_a_serving_thread_was_told_to_mine_no_more(chain, m
     assert chain.view.head == 11
 
 
+def test_whoever_asks_a_serving_thread_to_mine_is_told_why_it_cannot(chain, monkeypatch):
+    def refuse(_server, _seconds):
+        raise OverflowError("no such interval")
+
+    with serve_in_thread(chain) as serving, monkeypatch.context() as patched:
+        patched.setattr(DevchainServer, "set_interval", refuse)
+        with pytest.raises(OverflowError, match="no such interval"):
+            serving.set_interval(0.01)
+
+
 async def test_heads_of_a_chain_changed_from_another_thread(chain):
     with serve_in_thread(chain) as serving:
         async with connect(serving.ws_urls[0]) as socket:
