@@ -6,12 +6,14 @@ It does no IO and reads no clock: the caller tells the time.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from sinks.load_block import block_bytes
 from sinks.writer import Segment, table_blocks
 
 Token = TypeVar("Token")
+BESIDE_MAX = 2
+"""Times a batch's bytes that the open batches of one stream and partition hold together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +52,24 @@ class _Open(Generic[Token]):
         return Batch(tuple(self.segments), tuple(self.tokens))
 
 
+_Key: TypeAlias = tuple[str, int, str, int]
+"""Stream, partition, content version, and which of the batches side by side."""
+
+
 class Batcher(Generic[Token]):
-    """Groups segments by (stream, lane, partition); a head segment is a batch of its own.
+    """Groups segments by (stream, lane, partition, content); a head segment is a batch of its own.
 
     Two segments of the same blocks are never in one batch: their rows would be there twice under
     one load. They have different names where ingesters prove differently, or are not of one mind
-    about the chain.
+    about the chain. The batches of each are open side by side: a batch that closed at each
+    repetition would make small loads, and loads that overlap in part, of which a canon can take
+    but one and asks for the rest of the other again.
     """
 
     def __init__(self, partition_blocks: int, limits: BatchLimits | None = None) -> None:
         self._partition_blocks = partition_blocks
         self._limits = limits or BatchLimits()
-        self._open: dict[tuple[str, int], _Open[Token]] = {}
+        self._open: dict[_Key, _Open[Token]] = {}
 
     @property
     def size_bytes(self) -> int:
@@ -80,16 +88,13 @@ class Batcher(Generic[Token]):
         """
         if segment.name.lane == "head":
             return [Batch((segment,), (token,))]
-        key = (segment.name.stream, segment.name.from_block // self._partition_blocks)
+        key = self._key(segment)
         blocks = table_blocks(segment).values()
         rows = sum(block.rows for block in blocks)
         size_bytes = sum(block_bytes(block) for block in blocks)
         full = []
         batch = self._open.get(key)
-        if batch and (
-            segment.name.from_block in batch.starts
-            or not self._fits(batch.rows + rows, batch.size_bytes + size_bytes)
-        ):
+        if batch and not self._fits(batch.rows + rows, batch.size_bytes + size_bytes):
             full.append(self._open.pop(key).closed())
             batch = None
         if batch is None:
@@ -101,7 +106,7 @@ class Batcher(Generic[Token]):
         batch.size_bytes += size_bytes
         if not self._fits(batch.rows + 1, batch.size_bytes + 1):
             full.append(self._open.pop(key).closed())
-        return full
+        return full + self._too_many_bytes(key[:2])
 
     def due(self, now: float) -> list[Batch[Token]]:
         """The batches whose first segment has waited long enough."""
@@ -122,3 +127,25 @@ class Batcher(Generic[Token]):
 
     def _fits(self, rows: int, size_bytes: int) -> bool:
         return rows <= self._limits.rows_max and size_bytes <= self._limits.bytes_max
+
+    def _key(self, segment: Segment) -> _Key:
+        """Of the first batch of its kind that lacks its blocks; of none yet, if all hold them."""
+        name = segment.name
+        partition = name.from_block // self._partition_blocks
+        beside = 0
+        while True:
+            key = (name.stream, partition, name.content_version, beside)
+            batch = self._open.get(key)
+            if batch is None or name.from_block not in batch.starts:
+                return key
+            beside += 1
+
+    def _too_many_bytes(self, place: tuple[str, int]) -> list[Batch[Token]]:
+        """The largest batches of a stream and partition that hold too much together, closed."""
+        beside = {key: batch.size_bytes for key, batch in self._open.items() if key[:2] == place}
+        full = []
+        while sum(beside.values()) > BESIDE_MAX * self._limits.bytes_max:
+            largest = max(beside, key=beside.__getitem__)
+            del beside[largest]
+            full.append(self._open.pop(largest).closed())
+        return full
