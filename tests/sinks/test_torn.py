@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -16,6 +17,7 @@ from sinks.compaction import Folded
 from sinks.connection import Connection, Endpoint
 from sinks.sealer import Sealed
 from sinks.upkeep import Upkeep
+from tests.patience import PATIENCE_SECONDS
 from tests.sinks.rig import QUERY_SECONDS_MAX, Rig, prepare
 from tests.sinks.small_chain import (
     STREAMS,
@@ -129,17 +131,24 @@ def test_reader_sees_only_legal_chains(
         for thread in threads:
             thread.start()
 
-        def enough() -> bool:
-            """Whether every kind has happened often: how fast each goes on is the machine's."""
-            shown = sum(change.reorg is not None for change in rig.changes)
+        def lacking() -> dict[str, int]:
+            """What has not happened often enough yet: how fast each goes on is the machine's."""
             kinds = Counter(type(chore) for chore in done)
-            often = min(shown, kinds[Folded], zombie.loads, len(reader.heads)) >= reorgs // 10
-            return often and kinds[Sealed] > 0
+            often = reorgs // 10
+            wanted = {
+                "reorgs shown": (sum(change.reorg is not None for change in rig.changes), often),
+                "folds": (kinds[Folded], often),
+                "seals": (kinds[Sealed], 1),
+                "zombie loads": (zombie.loads, often),
+                "heads read": (len(reader.heads), often),
+            }
+            return {what: times for what, (times, least) in wanted.items() if times < least}
 
+        until = time.monotonic() + PATIENCE_SECONDS
         try:
             rig.write_history()
             for step in itertools.count():
-                if step >= reorgs and enough():
+                if step >= reorgs and (not lacking() or time.monotonic() > until):
                     break
                 made, updates = chain.extend(rng.randrange(0, 4), back=rng.randrange(1, 5))
                 zombie.seen += made
@@ -153,9 +162,10 @@ def test_reader_sees_only_legal_chains(
                 rig.finalize(rng.randrange(6, 10))
                 if step % 5 == 0:
                     rig.catch_up()
-                if upkeep.failure or any(thread.problems for thread in threads):
+                if upkeep.failure or not all(thread.is_alive() for thread in threads):
                     break
             rig.catch_up()
+            dead = [thread.name for thread in threads if not thread.is_alive()]
         finally:
             for thread in threads:
                 thread.done.set()
@@ -164,12 +174,14 @@ def test_reader_sees_only_legal_chains(
             upkeep.stop()
         assert upkeep.failure is None
         assert [problem for thread in threads for problem in thread.problems] == []
+        assert dead == []
         assert rig.publisher.failure is None
         assert rig.shown().head == chain.head
         with Connection(endpoint) as connection:
             state = read_state(connection)
         assert state[0] == chain.head.hash
         assert problem_of(chain, state) == ""
+        assert lacking() == {}
         found = Counter(change.reorg is not None for change in rig.changes)
         kinds = Counter(type(chore).__name__ for chore in done)
         print(
