@@ -94,7 +94,7 @@ class Replay:
         self._mender = Mender(storage.connect(), storage.database, storage.facts, storage.tables)
 
     def run(self, from_block: int, to_block: int) -> Replayed:
-        """Replay the whole grid segments of final, visible blocks that touch a range.
+        """Replay the whole grid segments that touch a range; see `beyond` for which.
 
         Raises
         ------

@@ -173,19 +173,22 @@ class Rewinder:
         """What to keep of loads that reach above `to_block`.
 
         Whole segments and the cut one go into loads of their own: the next load of the cut
-        segment replaces that one alone.
+        segment replaces that one alone, however many rows of the ledger it had.
         """
         loads = of_loads({row.load_id for row in rows})
-        whole = tuple(row for row in rows if row.to_block <= to_block)
-        cut = [row.from_block for row in rows if row.from_block <= to_block < row.to_block]
+        start = self._facts.segment_start(to_block + 1)
+        whole = tuple(row for row in rows if row.to_block < start)
         kept = []
         if whole:
             first, last = whole[0].from_block, whole[-1].to_block
             where = f"{loads} AND block_number BETWEEN {first} AND {last}"
             kept.append(Kept(first, last, OPEN, where, whole))
-        for first in cut:
-            where = f"{loads} AND block_number BETWEEN {first} AND {to_block}"
-            kept.append(Kept(first, to_block, OPEN, where))
+        touching = [row for row in rows if row.from_block <= to_block and row.to_block >= start]
+        for first, last in _joined(touching):
+            for low, high in ((first, start - 1), (max(first, start), min(last, to_block))):
+                if low <= high:
+                    where = f"{loads} AND block_number BETWEEN {low} AND {high}"
+                    kept.append(Kept(low, high, OPEN, where))
         return kept
 
     def _sealed_part(self, shown: CanonRow, to_block: int) -> list[Kept]:
@@ -265,6 +268,17 @@ class Rewinder:
             detail = f"block {number} is there {len(found)} times"
             raise CanonDamaged(database=self._database, detail=detail, to_block=number)
         return BlockRef(number, found[0][0])
+
+
+def _joined(rows: Sequence[LedgerRow]) -> list[tuple[int, int]]:
+    """The ranges of blocks that rows hold, those that adjoin as one."""
+    found: list[tuple[int, int]] = []
+    for row in sorted(rows, key=lambda row: row.from_block):
+        if found and found[-1][1] + 1 == row.from_block:
+            found[-1] = (found[-1][0], row.to_block)
+        else:
+            found.append((row.from_block, row.to_block))
+    return found
 
 
 def _up_to(ref: BlockRef | None, head: BlockRef) -> BlockRef | None:

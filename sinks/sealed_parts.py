@@ -37,32 +37,30 @@ def sealed_parts(
     last = first + facts.partition_blocks - 1
     named = cast("Stream", stream)
     rows = read_ledger(connection, database, stream=named, from_block=first, to_block=last)
-    found = {
-        row.from_block: [row]
-        for row in rows
-        if row.lane == "history" and row.to_block - row.from_block == size - 1
-    }
-    starts = [start for start in range(first, last + 1, size) if start not in found]
-    if starts:
-        hashes = dict(
-            connection.execute(
-                f"SELECT block_number, block_hash FROM {database}.blocks{SEALED} "
-                "WHERE block_number BETWEEN %(first)s AND %(last)s",
-                {"first": starts[0], "last": starts[-1] + size - 1},
-                as_bytes=True,
-            )
+    hashes = dict(
+        connection.execute(
+            f"SELECT block_number, block_hash FROM {database}.blocks{SEALED} "
+            "WHERE block_number BETWEEN %(first)s AND %(last)s",
+            {"first": first, "last": last},
+            as_bytes=True,
         )
-        # The newest row of what is sealed that begins in each block, and ends in its segment.
-        known = {
-            row.from_block: row
-            for row in rows
-            if hashes.get(row.to_block) == row.last_hash
-            and facts.segment_start(row.from_block) == facts.segment_start(row.to_block)
-        }
-        for start in starts:
-            parts = _tiled(known, start, start + size - 1)
-            if parts:
-                found[start] = parts
+    )
+    found: dict[int, list[LedgerRow]] = {}
+    # The newest row of what is sealed that begins in each block, and ends in its segment.
+    known: dict[int, LedgerRow] = {}
+    for row in rows:
+        # A block that is lost names nobody: a whole segment's row is all there is of it then.
+        whole = row.lane == "history" and row.to_block - row.from_block == size - 1
+        if hashes.get(row.to_block, row.last_hash if whole else None) != row.last_hash:
+            continue
+        if whole:
+            found[row.from_block] = [row]
+        elif facts.segment_start(row.from_block) == facts.segment_start(row.to_block):
+            known[row.from_block] = row
+    for start in range(first, last + 1, size):
+        parts = [] if start in found else _tiled(known, start, start + size - 1)
+        if parts:
+            found[start] = parts
     return found
 
 

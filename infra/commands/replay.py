@@ -32,7 +32,8 @@ def replay(
     """Ingest a range once more: nothing changes where nothing was wrong, and what was is mended.
 
     Takes whole segments of final, visible blocks. In a cluster its ingesters, agents and sinks do
-    the work; with --data it is done here, while no run owns the directory.
+    the work, and load what of the range is not visible, or not final, too; with --data it is done
+    here, while no run owns the directory.
     """
     if from_block > to_block:
         raise RangeInvalid(from_block=from_block, to_block=to_block)

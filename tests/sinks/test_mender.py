@@ -12,7 +12,9 @@ from schemas.errors_replay import CanonMoved, ReplayOtherChain, SealedUnnamed
 from sinks.canon_row import CanonRow
 from sinks.canon_table import append_canon, newest_generation, read_canon
 from sinks.connection import Connection, Endpoint
+from sinks.ledger import append_ledger, read_ledger
 from sinks.mender import Damage, Mender
+from sinks.sealed_parts import sealed_parts
 from tests.sinks.rig import Rig, prepare
 from tests.sinks.small_chain import (
     FACTS,
@@ -247,3 +249,20 @@ def test_what_a_newer_claim_would_hide_is_not_called_mended(damaged: Damaged) ->
     for seen in (row, newer):
         with pytest.raises(CanonMoved):
             damaged.mender.show(seen, mended, row.generation + 1)
+
+
+def test_what_is_sealed_names_its_ledger_rows(endpoint: Endpoint) -> None:
+    """A segment of another fork that came later, and was refused, is not taken for it."""
+    prepare(endpoint)
+    chain = SmallChain(15, 40)
+    with Rig(endpoint, chain) as rig, Connection(endpoint) as reader:
+        rig.claim()
+        rig.follow(chain.snapshot_from(None))
+        rig.write_history()
+        rig.publisher.run_once()
+        assert rig.sealer.run_once()
+        (row,) = read_ledger(reader, endpoint.database, stream="logs", from_block=10, to_block=14)
+        stray = replace(row, last_hash=bytes(32), load_id=77)
+        append_ledger(reader, endpoint.database, [stray])
+        parts = sealed_parts(reader, endpoint.database, FACTS, "logs", 0)
+        assert parts[10] == [row]

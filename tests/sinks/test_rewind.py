@@ -11,7 +11,15 @@ from sinks.canon_table import append_rewind, newest_generation, read_canon
 from sinks.connection import Connection, Endpoint
 from sinks.rewind import Rewinder
 from tests.sinks.rig import Rig, prepare
-from tests.sinks.small_chain import FACTS, TABLES, SmallChain, problem_of, read_state
+from tests.sinks.small_chain import (
+    FACTS,
+    STREAMS,
+    TABLES,
+    VERSIONS,
+    SmallChain,
+    problem_of,
+    read_state,
+)
 
 
 def rewinder(connection: Connection, endpoint: Endpoint) -> Rewinder:
@@ -112,6 +120,56 @@ def test_twice_and_deeper(endpoint: Endpoint) -> None:
             assert problem_of(chain, state) == ""
         go_on(endpoint, chain, reader)
         assert reader.value("SELECT count() FROM rewinds") == 5
+
+
+def test_deeper_into_a_partition_that_the_first_rewind_opened(endpoint: Endpoint) -> None:
+    prepare(endpoint)
+    chain = SmallChain(33, 100)
+    filled(endpoint, chain, seal=True)
+    with Connection(endpoint) as reader:
+        for to_block in (57, 52):
+            rewinder(reader, endpoint).rewind(to_block, "test")
+        with Rig(endpoint, chain, 5) as rig:
+            rig.claim()
+            rig.write_history(50, 99)
+            rig.publisher.run_once()
+            assert rig.shown().head.number == 99
+            assert problem_of(chain, read_state(reader)) == ""
+
+
+@pytest.mark.parametrize("compacted", [True, False])
+@pytest.mark.parametrize("proven", ["alike", "differently"])
+def test_into_a_segment_whose_blocks_came_one_by_one(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, proven: str, *, compacted: bool
+) -> None:
+    """Its history is taken again, whether a fold made one row of its blocks or several."""
+    prepare(endpoint)
+    chain = SmallChain(15, 40)
+    monkeypatch.setattr("tests.sinks.rig.VERSIONS", dict.fromkeys(VERSIONS))
+    with Rig(endpoint, chain) as rig:
+        rig.claim()
+        rig.follow(chain.snapshot_from(None))
+        rig.write_history()
+        rig.grow(12)
+        if proven == "differently":
+            other = {stream: f"{stream}2" for stream in VERSIONS}
+            monkeypatch.setattr("tests.sinks.small_chain.VERSIONS", other)
+        rig.grow(23)
+        rig.finalize(0)
+        rig.publisher.run_once()
+        if compacted:
+            assert rig.compactor.run_once()
+    with Connection(endpoint) as reader, Rig(endpoint, chain, 5) as rig:
+        rewinder(reader, endpoint).rewind(53, "test")
+        rig.claim()
+        assert rig.shown().head.number == 53
+        assert problem_of(chain, read_state(reader)) == ""
+        for stream in STREAMS:
+            for first in (50, 55, 60):
+                rig.write(stream, [chain.path(chain.head, first)[:5]], "history")
+        rig.publisher.run_once()
+        assert rig.shown().head.number == 64
+        assert problem_of(chain, read_state(reader)) == ""
 
 
 def test_refusals(endpoint: Endpoint) -> None:
