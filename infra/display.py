@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from infra.metrics_export import MetricsExport
+from infra.ports import HOST
 from infra.progress import Progress, Rates, RateWindow
 from infra.status import write_progress
 from infra.terminal import Terminal, counted, lasted, sized
@@ -69,7 +70,7 @@ class Display:
             with contextlib.ExitStack() as stack:
                 if self._metrics_port is not None:
                     port = stack.enter_context(self.metrics.served(self._metrics_port, snapshot))
-                    self.note(f"metrics: http://127.0.0.1:{port}/metrics")
+                    self.note(f"metrics: http://{HOST}:{port}/metrics")
                 await self._watch(snapshot)
         finally:
             if leaving is not None:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Literal
 
 from infra.clickhouse.datadir import STAMP, is_locked, read_stamp
-from infra.clickhouse.server import HOST, EmbeddedServer, check_engine, check_port, find_running
+from infra.clickhouse.server import EmbeddedServer, check_engine, check_port, find_running
+from infra.ports import HOST
 from infra.settings import Settings
 from infra.terminal import sized
 from schemas.errors import HeadraceError

@@ -10,7 +10,8 @@ from prometheus_client import CollectorRegistry, Histogram, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from infra.clickhouse.server import HOST, check_port
+from infra.clickhouse.server import check_port
+from infra.ports import HOST
 from infra.progress import Progress
 from schemas.metrics import METRICS
 

@@ -7,6 +7,8 @@ import secrets
 import socket
 
 HOST = "127.0.0.1"
+"""Loopback: what is started here listens there, unless it is told to elsewhere."""
+
 CHOICE = range(10_000, 32_768)
 """Below the ports that systems give to connections and to whoever asks for any: none of these takes
 one that was chosen here before its server listens, or while its server is away."""

@@ -28,12 +28,12 @@ from infra.clickhouse.datadir import (
     read_password,
     write_atomically,
 )
+from infra.ports import HOST
 from schemas.errors_embedded import EngineUnusable, PortTaken, ServerDidNotStart, ServerGone
 from sinks.connection import Endpoint
 
 ENGINE_VERSION = "26.9.0"
 """The chdb-core whose private entry point the child uses; any other is refused."""
-HOST = "127.0.0.1"
 START_TIMEOUT_SECONDS = 300.0
 """A bound for a machine that does much else: a child that ends is not waited for."""
 STOP_TIMEOUT_SECONDS = 30.0

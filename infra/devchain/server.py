@@ -28,8 +28,8 @@ from infra.devchain.rpc import (
 )
 from infra.devchain.served import ChainView, Served
 from infra.devchain.sessions import Session
+from infra.ports import HOST
 
-HOST = "127.0.0.1"
 STOP_SECONDS_MAX = 0.2
 """How long requests may go on when the server stops."""
 _GIANT_CHUNK = b"0" * (1 << 20)
