@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 import threading
 import time
@@ -144,12 +143,11 @@ def test_reader_sees_only_legal_chains(
             }
             return {what: times for what, (times, least) in wanted.items() if times < least}
 
+        steps = 0
         until = time.monotonic() + PATIENCE_SECONDS
         try:
             rig.write_history()
-            for step in itertools.count():
-                if step >= reorgs and (not lacking() or time.monotonic() > until):
-                    break
+            while (steps < reorgs or lacking()) and time.monotonic() < until:
                 made, updates = chain.extend(rng.randrange(0, 4), back=rng.randrange(1, 5))
                 zombie.seen += made
                 rig.follow(updates)
@@ -160,11 +158,12 @@ def test_reader_sees_only_legal_chains(
                 grown = rig.grow(rng.randrange(1, 4))
                 zombie.seen += grown
                 rig.finalize(rng.randrange(6, 10))
-                if step % 5 == 0:
-                    rig.catch_up()
+                if steps % 5 == 0:
+                    rig.catch_up(until - time.monotonic())
+                steps += 1
                 if upkeep.failure or not all(thread.is_alive() for thread in threads):
                     break
-            rig.catch_up()
+            rig.catch_up(max(until - time.monotonic(), PATIENCE_SECONDS / 4))
             dead = [thread.name for thread in threads if not thread.is_alive()]
         finally:
             for thread in threads:
