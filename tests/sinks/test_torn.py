@@ -143,6 +143,9 @@ def test_reader_sees_only_legal_chains(
             }
             return {what: times for what, (times, least) in wanted.items() if times < least}
 
+        def left() -> float:
+            return max(until - time.monotonic(), PATIENCE_SECONDS / 8)
+
         steps = 0
         until = time.monotonic() + PATIENCE_SECONDS
         try:
@@ -159,11 +162,11 @@ def test_reader_sees_only_legal_chains(
                 zombie.seen += grown
                 rig.finalize(rng.randrange(6, 10))
                 if steps % 5 == 0:
-                    rig.catch_up(until - time.monotonic())
+                    rig.catch_up(left())
                 steps += 1
                 if upkeep.failure or not all(thread.is_alive() for thread in threads):
                     break
-            rig.catch_up(max(until - time.monotonic(), PATIENCE_SECONDS / 4))
+            rig.catch_up(left())
             dead = [thread.name for thread in threads if not thread.is_alive()]
         finally:
             for thread in threads:
