@@ -6,7 +6,7 @@ Impure, as `processors.agents` is: classes of Faust with what is wrong in them d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import ExitStack
 from importlib import metadata
 from typing import Any
@@ -158,7 +158,9 @@ class FetchingThread(AIOKafkaConsumerThread):
     Faust has no setting for how much is worth an answer of the brokers. And it throws away what a
     fetch brings while the flow is off, though the client goes on behind it: a fetch that is under
     way when partitions begin took the first messages of them, unless a seek came later. Faust seeks
-    while such a fetch is under way, and not at all where nothing was committed.
+    while such a fetch is under way, and not at all where nothing was committed. Of a changelog the
+    first messages were gone for good so, and its recovery waited for them for ever: where a fetch
+    of before, of a recovery that a rebalance cut short, ended between the seek and the flow.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -190,22 +192,31 @@ class FetchingThread(AIOKafkaConsumerThread):
             del self._fetches[ended]
             ended.set_result(None)
 
+    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        """As Faust's own, once no fetch of these partitions is under way."""
+        await self.call_thread(self._seek_wait_at_rest, partitions)
+
+    async def _seek_wait_at_rest(self, partitions: Mapping[TP, int]) -> None:
+        # They are paused: no further one begins.
+        await self._rest(lambda place: place in partitions)
+        await self._seek_wait(self._ensure_consumer(), partitions)
+
     async def seek_to_committed(self) -> Any:
         """As Faust's own, once no fetch is under way; to the beginning where that is nowhere."""
         return await self.call_thread(self._seek_at_rest)
 
-    async def _seek_at_rest(self) -> Any:
-        # The flow is off: no further one begins.
-        changelogs = self.app.tables.changelog_topics
-        under_way = [
-            ended
-            for ended, places in self._fetches.items()
-            if any(place.topic not in changelogs for place in places)
-        ]
+    async def _rest(self, matters: Callable[[TP], bool]) -> None:
+        """Wait for the fetches under way of partitions that matter."""
+        under_way = [ended for ended, places in self._fetches.items() if any(map(matters, places))]
         if under_way:
             # A fetch may wait for the next assignment, which waits for a commit; of what is asked
             # of this thread two are done at a time.
             await asyncio.wait(under_way, timeout=FETCH_SECONDS_MAX)
+
+    async def _seek_at_rest(self) -> Any:
+        changelogs = self.app.tables.changelog_topics
+        # The flow is off: no further one begins.
+        await self._rest(lambda place: place.topic not in changelogs)
         client = self._ensure_consumer()
         committed = await client.seek_to_committed()
         there = client.assignment()

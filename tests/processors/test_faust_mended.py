@@ -162,6 +162,28 @@ async def test_it_seeks_beside_a_fetch_of_a_changelog(monkeypatch: pytest.Monkey
     await fetching
 
 
+@pytest.mark.parametrize(("fetched", "waits"), [(CHANGELOG, True), (PLACE, False)])
+async def test_it_seeks_in_a_changelog_once_no_fetch_of_it_is_under_way(
+    monkeypatch: pytest.MonkeyPatch, fetched: TP, waits: bool
+) -> None:
+    """Or what the fetch brings from behind the seek is thrown away, and nobody reads it again."""
+    client = Client()
+    thread = thread_of(client, monkeypatch)
+
+    async def sought(asked: Client, places: dict[TP, int]) -> None:
+        asked.asked.append(places)
+
+    monkeypatch.setattr(thread, "_seek_wait", sought, raising=False)
+    fetching = asyncio.ensure_future(thread._fetch_records(client, {fetched}))
+    seeking = asyncio.ensure_future(thread.seek_wait({CHANGELOG: 0}))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert (client.asked == []) == waits
+    client.answer.set_result({})
+    await asyncio.gather(fetching, seeking)
+    assert client.asked == [{CHANGELOG: 0}]
+
+
 async def test_a_fetch_of_no_partition_is_not_one_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client()
     assert await thread_of(client, monkeypatch)._fetch_records(client, set()) == {}
