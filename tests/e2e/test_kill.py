@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import time
 from functools import partial
 from pathlib import Path
@@ -21,8 +22,9 @@ from infra.clickhouse.server import RunningServer, find_running
 from infra.devchain import Chain
 from infra.exit_codes import ExitCode
 from sinks.connection import Connection
-from tests.e2e.mining import check_reorgs, fresh_dice, mined
-from tests.e2e.running import PATIENCE_SECONDS, Headrace, numbers, shown, tables, until
+from tests.e2e.mining import Miner, check_reorgs, fresh_dice, mined
+from tests.e2e.running import Headrace, numbers, shown, tables, until
+from tests.patience import PATIENCE_SECONDS
 from tests.stored_truth import assert_stored
 
 KILLS = 10
@@ -41,6 +43,15 @@ def check(headrace: Headrace, chain: Chain) -> None:
         assert head == chain.head.header.number
         assert_stored(connection, tables(), chain.blocks())
         check_reorgs(connection, chain)
+
+
+def interrupted_at_head(headrace: Headrace, process: subprocess.Popen[bytes], miner: Miner) -> int:
+    """The exit code of a run that showed the last block mined, and was then told to end."""
+    miner.stop()
+    head = miner.chain.head.header.number
+    until(lambda: shown(headrace) >= head or process.poll() is not None, headrace.said())
+    process.send_signal(signal.SIGINT)
+    return process.wait(PATIENCE_SECONDS)
 
 
 def test_killed_at_ten_moments(tmp_path: Path, dice: Random) -> None:
@@ -68,11 +79,7 @@ def test_clickhouse_killed_comes_back(tmp_path: Path, dice: Random) -> None:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
                 time.sleep(0.5)
-            miner.stop()
-            head = miner.chain.head.header.number
-            until(lambda: shown(headrace) >= head or process.poll() is not None, headrace.said())
-            process.send_signal(signal.SIGINT)
-            code = process.wait(PATIENCE_SECONDS)
+            code = interrupted_at_head(headrace, process, miner)
         finally:
             headrace.end(process)
         assert code == ExitCode.interrupted, headrace.said()
@@ -94,11 +101,7 @@ def test_killed_with_merges_stopped(tmp_path: Path, dice: Random) -> None:
                 if kill:
                     headrace.end(process)
                     process = headrace.start("--from", "0")
-            miner.stop()
-            head = miner.chain.head.header.number
-            until(lambda: shown(headrace) >= head or process.poll() is not None, headrace.said())
-            process.send_signal(signal.SIGINT)
-            code = process.wait(PATIENCE_SECONDS)
+            code = interrupted_at_head(headrace, process, miner)
         finally:
             headrace.end(process)
         assert code == ExitCode.interrupted, headrace.said()
