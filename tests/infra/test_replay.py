@@ -138,9 +138,7 @@ def test_what_is_visible_and_not_final_is_loaded_again(
     prepare(endpoint)
     chain = SmallChain(52, 20)
     with Rig(endpoint, chain) as rig:
-        rig.claim()
-        rig.follow(chain.snapshot_from(None))
-        rig.write_history()
+        rig.begin()
         rig.grow(told - 19)
         rig.publisher.run_once()
         assert rig.shown().head.number == told

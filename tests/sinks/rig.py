@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+import pytest
+
 from schemas.errors_canon import HeightNotReached
 from schemas.segments import BlockRef, ForkUpdate, Lane, Stream
 from sinks.canon_row import CanonRow, CanonSettings, Change, Missing, PublisherSettings
@@ -38,6 +40,17 @@ class Clock:
 def prepare(endpoint: Endpoint) -> None:
     with Connection(endpoint) as connection:
         prepare_database(connection, endpoint.database, TABLES, FACTS, 1337)
+
+
+def show_any_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever publishes from here on shows segments however they were proven."""
+    monkeypatch.setattr("tests.sinks.rig.VERSIONS", dict.fromkeys(STREAMS))
+
+
+def prove_as(monkeypatch: pytest.MonkeyPatch, mark: str) -> None:
+    """What is loaded from here on was proven in another way: a stream's name and a mark."""
+    versions = {stream: f"{stream}{mark}" for stream in STREAMS}
+    monkeypatch.setattr("tests.sinks.small_chain.VERSIONS", versions)
 
 
 class Rig:
@@ -115,6 +128,12 @@ class Rig:
     def claim(self) -> CanonRow | None:
         self.publisher.claim()
         return self.publisher.visible()
+
+    def begin(self, batch: int = 3) -> None:
+        """Claim, follow the chain as it stands, and load its history."""
+        self.claim()
+        self.follow(self.chain.snapshot_from(None))
+        self.write_history(batch=batch)
 
     def write(
         self,

@@ -8,8 +8,8 @@ from schemas.errors_canon import FoldMismatch
 from sinks.connection import Connection, Endpoint
 from sinks.fold_plan import FoldSettings, plan_folds
 from sinks.publisher import Publisher
-from tests.sinks.rig import Rig, prepare
-from tests.sinks.small_chain import STREAMS, VERSIONS, SmallChain, problem_of, read_state
+from tests.sinks.rig import Rig, prepare, prove_as, show_any_version
+from tests.sinks.small_chain import STREAMS, SmallChain, problem_of, read_state
 
 
 def visible_loads(publisher: Publisher) -> int:
@@ -22,9 +22,7 @@ def test_final_head_blocks_become_their_grid_segments(endpoint: Endpoint) -> Non
     prepare(endpoint)
     chain = SmallChain(11, 20)
     with Rig(endpoint, chain) as rig, Connection(endpoint) as reader:
-        rig.claim()
-        rig.follow(chain.snapshot_from(None))
-        rig.write_history()
+        rig.begin()
         rig.grow(3)
         rig.grow(12, back=2)
         rig.finalize(1)
@@ -51,9 +49,7 @@ def test_small_history_loads_are_folded_when_there_are_many(endpoint: Endpoint) 
     prepare(endpoint)
     chain = SmallChain(12, 120)
     with Rig(endpoint, chain) as rig, Connection(endpoint) as reader:
-        rig.claim()
-        rig.follow(chain.snapshot_from(None))
-        rig.write_history(batch=1)
+        rig.begin(batch=1)
         rig.publisher.run_once()
         before = read_state(reader)
         assert visible_loads(rig.publisher) == 3 * 24
@@ -79,15 +75,11 @@ def test_blocks_that_were_proven_differently_are_folded_together(
     """The settings were changed amid a segment; how each block was proven stays known."""
     prepare(endpoint)
     chain = SmallChain(15, 20)
-    monkeypatch.setattr("tests.sinks.rig.VERSIONS", dict.fromkeys(VERSIONS))
+    show_any_version(monkeypatch)
     with Rig(endpoint, chain) as rig, Connection(endpoint) as reader:
-        rig.claim()
-        rig.follow(chain.snapshot_from(None))
-        rig.write_history()
+        rig.begin()
         rig.grow(12)
-        monkeypatch.setattr(
-            "tests.sinks.small_chain.VERSIONS", {stream: f"{stream}2" for stream in VERSIONS}
-        )
+        prove_as(monkeypatch, "2")
         rig.grow(13)
         rig.finalize(0)
         rig.publisher.run_once()
@@ -123,15 +115,12 @@ def test_two_ingesters_that_prove_differently_leave_no_load_behind(
     """Now the one was faster, now the other."""
     prepare(endpoint)
     chain = SmallChain(16, 40)
-    monkeypatch.setattr("tests.sinks.rig.VERSIONS", dict.fromkeys(VERSIONS))
+    show_any_version(monkeypatch)
     with Rig(endpoint, chain) as rig, Connection(endpoint) as reader:
-        rig.claim()
-        rig.follow(chain.snapshot_from(None))
-        rig.write_history()
+        rig.begin()
         faster = "abbab baaab".replace(" ", "")
         for ingester in faster:
-            versions = {stream: f"{stream}.{ingester}" for stream in VERSIONS}
-            monkeypatch.setattr("tests.sinks.small_chain.VERSIONS", versions)
+            prove_as(monkeypatch, f".{ingester}")
             rig.grow(1)
         rig.finalize(0)
         rig.publisher.run_once()
@@ -152,7 +141,7 @@ def test_a_batch_of_two_contents_is_folded_with_its_neighbours(
     """A load may hold segments that were proven differently."""
     prepare(endpoint)
     chain = SmallChain(17, 40)
-    monkeypatch.setattr("tests.sinks.rig.VERSIONS", dict.fromkeys(VERSIONS))
+    show_any_version(monkeypatch)
     with Rig(endpoint, chain) as rig, Connection(endpoint) as reader:
         rig.claim()
         rig.follow(chain.snapshot_from(None))
@@ -184,9 +173,7 @@ def test_a_copy_that_lacks_rows_is_refused(endpoint: Endpoint) -> None:
     prepare(endpoint)
     chain = SmallChain(13, 20)
     with Rig(endpoint, chain) as rig, Connection(endpoint) as reader:
-        rig.claim()
-        rig.follow(chain.snapshot_from(None))
-        rig.write_history()
+        rig.begin()
         made = rig.grow(5)
         rig.finalize(0)
         rig.publisher.run_once()
@@ -208,9 +195,7 @@ def test_history_that_came_meanwhile_counts_once(endpoint: Endpoint) -> None:
     prepare(endpoint)
     chain = SmallChain(14, 20)
     with Rig(endpoint, chain) as rig, Connection(endpoint) as reader:
-        rig.claim()
-        rig.follow(chain.snapshot_from(None))
-        rig.write_history()
+        rig.begin()
         rig.grow(10)
         rig.finalize(0)
         rig.publisher.run_once()

@@ -50,9 +50,7 @@ def claimed(endpoint: Endpoint) -> Iterator[tuple[SmallChain, Rig, Connection]]:
     chain = SmallChain(2, 20)
     unaware = PublisherSettings(coalesce_seconds=0.0, check_seconds=1e12)
     with Rig(endpoint, chain, 1, settings=unaware) as rig, Connection(endpoint) as reader:
-        rig.claim()
-        rig.follow(chain.snapshot_from(None))
-        rig.write_history()
+        rig.begin()
         rig.grow(6)
         rig.publisher.run_once()
         yield chain, rig, reader

@@ -15,7 +15,7 @@ from sinks.connection import Connection, Endpoint
 from sinks.ledger import append_ledger, read_ledger
 from sinks.mender import Damage, Mender
 from sinks.sealed_parts import sealed_parts
-from tests.sinks.rig import Rig, prepare
+from tests.sinks.rig import Rig, prepare, prove_as, show_any_version
 from tests.sinks.small_chain import (
     FACTS,
     STREAMS,
@@ -84,9 +84,7 @@ def damaged(endpoint: Endpoint) -> Iterator[Damaged]:
     prepare(endpoint)
     chain = SmallChain(41, 100)
     with Rig(endpoint, chain) as rig:
-        rig.claim()
-        rig.follow(chain.snapshot_from(None))
-        rig.write_history()
+        rig.begin()
         rig.grow(3)
         rig.publisher.run_once()
         assert rig.shown().head == chain.head
@@ -154,15 +152,11 @@ def sealed_by_parts(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Iter
     """A partition whose last 15 blocks were sealed as they came; ten of them replaced others."""
     prepare(endpoint)
     chain = SmallChain(42, 25)
-    monkeypatch.setattr("tests.sinks.rig.VERSIONS", dict.fromkeys(STREAMS))
+    show_any_version(monkeypatch)
     with Rig(endpoint, chain) as rig:
-        rig.claim()
-        rig.follow(chain.snapshot_from(None))
-        rig.write_history()
+        rig.begin()
         rig.grow(12)
-        monkeypatch.setattr(
-            "tests.sinks.small_chain.VERSIONS", {stream: f"{stream}2" for stream in STREAMS}
-        )
+        prove_as(monkeypatch, "2")
         rig.grow(18, back=9)
         rig.finalize(0)
         rig.publisher.run_once()
@@ -256,9 +250,7 @@ def test_what_is_sealed_names_its_ledger_rows(endpoint: Endpoint) -> None:
     prepare(endpoint)
     chain = SmallChain(15, 40)
     with Rig(endpoint, chain) as rig, Connection(endpoint) as reader:
-        rig.claim()
-        rig.follow(chain.snapshot_from(None))
-        rig.write_history()
+        rig.begin()
         rig.publisher.run_once()
         assert rig.sealer.run_once()
         (row,) = read_ledger(reader, endpoint.database, stream="logs", from_block=10, to_block=14)

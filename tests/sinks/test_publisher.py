@@ -56,9 +56,7 @@ def test_blocks_that_nobody_told_of_are_told_by_their_rows(endpoint: Endpoint) -
     prepare(endpoint)
     chain, clock = SmallChain(6, 20), Clock()
     with Rig(endpoint, chain, clock=clock) as rig, Connection(endpoint) as reader:
-        rig.claim()
-        rig.follow(chain.snapshot_from(None))
-        rig.write_history()
+        rig.begin()
         rig.grow(4)
         rig.publisher.run_once()
         assert_shows(rig, reader, chain.head)
@@ -86,9 +84,7 @@ def test_a_doubt_whose_rows_are_lost_is_told_and_ends_when_they_are_loaded_again
     prepare(endpoint)
     chain, clock = SmallChain(6, 20), Clock()
     with Rig(endpoint, chain, clock=clock) as rig, Connection(endpoint) as reader:
-        rig.claim()
-        rig.follow(chain.snapshot_from(None))
-        rig.write_history()
+        rig.begin()
         shown = rig.grow(4)[-1]
         rig.publisher.run_once()
         chain.extend(8, back=2)
@@ -117,9 +113,7 @@ def test_a_new_publisher_takes_up_and_a_stale_one_is_never_seen(endpoint: Endpoi
     prepare(endpoint)
     chain = SmallChain(2, 20)
     with Rig(endpoint, chain, 1, clock=Clock()) as stale, Connection(endpoint) as reader:
-        stale.claim()
-        stale.follow(chain.snapshot_from(None))
-        stale.write_history()
+        stale.begin()
         stale.grow(3)
         stale.publisher.run_once()
         before = stale.shown()
@@ -149,9 +143,7 @@ def test_a_reorg_that_was_never_shown_is_not_told(endpoint: Endpoint) -> None:
     chain = SmallChain(5, 20)
     sql = "SELECT generation, seq FROM reorgs ORDER BY ALL"
     with Rig(endpoint, chain, 1) as rig, Connection(endpoint) as connection:
-        rig.claim()
-        rig.follow(chain.snapshot_from(None))
-        rig.write_history()
+        rig.begin()
         rig.grow(6)
         rig.publisher.run_once()
         rig.grow(2, back=3)
@@ -174,9 +166,7 @@ def test_restart_at_every_point_of_a_run_changes_nothing(endpoint: Endpoint) -> 
     prepare(endpoint)
     chain = SmallChain(3, 30)
     with Rig(endpoint, chain, 1) as rig:
-        rig.claim()
-        rig.follow(chain.snapshot_from(None))
-        rig.write_history()
+        rig.begin()
         rig.publisher.run_once()
     for step in range(12):
         with Rig(endpoint, chain, 10 + step) as rig, Connection(endpoint) as reader:
@@ -230,9 +220,7 @@ def test_where_others_count_a_lost_load_is_told_for_ever(endpoint: Endpoint) -> 
         coalesce_seconds=0.0, missing_attempts_max=None, canon=CanonSettings(missing_after_ms=1_000)
     )
     with Rig(endpoint, chain, settings=settings, clock=clock) as rig:
-        rig.claim()
-        rig.follow(chain.snapshot_from(None))
-        rig.write_history()
+        rig.begin()
         made, updates = chain.extend(1)
         rig.follow(updates)
         rig.write("blocks", [made], "head")
@@ -250,9 +238,7 @@ def test_lost_load_is_asked_for_then_halts(endpoint: Endpoint) -> None:
         coalesce_seconds=0.0, missing_attempts_max=2, canon=CanonSettings(missing_after_ms=1_000)
     )
     with Rig(endpoint, chain, settings=settings, clock=clock) as rig:
-        rig.claim()
-        rig.follow(chain.snapshot_from(None))
-        rig.write_history()
+        rig.begin()
         made, updates = chain.extend(1)
         rig.follow(updates)
         rig.write("blocks", [made], "head")

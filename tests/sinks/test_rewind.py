@@ -10,12 +10,11 @@ from sinks.canon_row import Rewound
 from sinks.canon_table import append_rewind, newest_generation, read_canon
 from sinks.connection import Connection, Endpoint
 from sinks.rewind import Rewinder
-from tests.sinks.rig import Rig, prepare
+from tests.sinks.rig import Rig, prepare, prove_as, show_any_version
 from tests.sinks.small_chain import (
     FACTS,
     STREAMS,
     TABLES,
-    VERSIONS,
     SmallChain,
     problem_of,
     read_state,
@@ -28,9 +27,7 @@ def rewinder(connection: Connection, endpoint: Endpoint) -> Rewinder:
 
 def filled(endpoint: Endpoint, chain: SmallChain, seal: bool) -> None:
     with Rig(endpoint, chain) as rig:
-        rig.claim()
-        rig.follow(chain.snapshot_from(None))
-        rig.write_history()
+        rig.begin()
         rig.grow(3)
         rig.grow(4, back=2)
         rig.publisher.run_once()
@@ -145,15 +142,12 @@ def test_into_a_segment_whose_blocks_came_one_by_one(
     """Its history is taken again, whether a fold made one row of its blocks or several."""
     prepare(endpoint)
     chain = SmallChain(15, 40)
-    monkeypatch.setattr("tests.sinks.rig.VERSIONS", dict.fromkeys(VERSIONS))
+    show_any_version(monkeypatch)
     with Rig(endpoint, chain) as rig:
-        rig.claim()
-        rig.follow(chain.snapshot_from(None))
-        rig.write_history()
+        rig.begin()
         rig.grow(12)
         if proven == "differently":
-            other = {stream: f"{stream}2" for stream in VERSIONS}
-            monkeypatch.setattr("tests.sinks.small_chain.VERSIONS", other)
+            prove_as(monkeypatch, "2")
         rig.grow(23)
         rig.finalize(0)
         rig.publisher.run_once()
@@ -179,9 +173,7 @@ def test_refusals(endpoint: Endpoint) -> None:
         with pytest.raises(NothingVisible):
             rewinder(reader, endpoint).rewind(5, "test")
         with Rig(endpoint, chain, floor=10) as rig:
-            rig.claim()
-            rig.follow(chain.snapshot_from(None))
-            rig.write_history()
+            rig.begin()
             rig.publisher.run_once()
         with pytest.raises(BelowFloor):
             rewinder(reader, endpoint).rewind(9, "test")

@@ -13,9 +13,7 @@ from tests.sinks.small_chain import STREAMS, SmallChain, counts, problem_of, rea
 
 
 def filled(rig: Rig, batch: int = 3) -> None:
-    rig.claim()
-    rig.follow(rig.chain.snapshot_from(None))
-    rig.write_history(batch=batch)
+    rig.begin(batch=batch)
     rig.publisher.run_once()
 
 
@@ -140,9 +138,7 @@ def test_partition_with_the_floor_inside_stays_open(endpoint: Endpoint) -> None:
     prepare(endpoint)
     chain = SmallChain(25, 80)
     with Rig(endpoint, chain, floor=12) as rig:
-        rig.claim()
-        rig.follow(chain.snapshot_from(None))
-        rig.write_history()
+        rig.begin()
         rig.publisher.run_once()
         assert rig.shown().floor == 12
         assert [sealed.partition for sealed in rig.sealer.run_once()] == [1]

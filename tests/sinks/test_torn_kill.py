@@ -148,9 +148,7 @@ def test_publisher_outlives_a_server_that_is_killed(tmp_path: Path) -> None:
         Rig(endpoint_of(server), chain, 53, settings=PublisherSettings()) as rig,
     ):
         prepare(rig.endpoint)
-        rig.claim()
-        rig.follow(chain.snapshot_from(None))
-        rig.write_history()
+        rig.begin()
         rig.publisher.start()
         rig.catch_up()
         made, updates = chain.extend(3)
