@@ -218,6 +218,9 @@ class FetchingThread(AIOKafkaConsumerThread):
         # The flow is off: no further one begins.
         await self._rest(lambda place: place.topic not in changelogs)
         client = self._ensure_consumer()
+        if not client.assignment():
+            # A rebalance left this worker nothing meanwhile; the client would take it for a fault.
+            return {}
         committed = await client.seek_to_committed()
         there = client.assignment()
         begun = [

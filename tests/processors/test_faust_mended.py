@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -149,6 +150,20 @@ async def test_it_seeks_beside_a_fetch_that_never_ends(monkeypatch: pytest.Monke
     assert not fetching.done(), "the seek leaves it alone"
     client.answer.set_result({})
     assert await fetching == {}
+
+
+async def test_it_seeks_nowhere_where_a_rebalance_left_it_nothing_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client: Any = Client()
+    client.assignment = set
+    # The client itself calls that a fault.
+    client.seek_to_committed = partial(AIOKafkaConsumer.seek_to_committed, client)
+    client._subscription = SimpleNamespace(assigned_partitions=client.assignment)
+    with pytest.raises(AssertionError, match="No partitions are currently assigned"):
+        await client.seek_to_committed()
+    assert await thread_of(client, monkeypatch).seek_to_committed() == {}
+    assert client.asked == []
 
 
 async def test_it_seeks_beside_a_fetch_of_a_changelog(monkeypatch: pytest.MonkeyPatch) -> None:
