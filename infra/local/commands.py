@@ -191,18 +191,18 @@ def _show(
                 one.pid,
                 one.starts,
                 one.exit_code,
-                one.address,
-                ready[one.name][1][:80] or Path(one.log).name,
+                one.address.removeprefix("http://"),
+                ready[one.name][1][:80] or Path(one.log).name.replace(f"{one.name}.log", ""),
             )
             for one in state.processes
         ]
-        columns = ("process", "state", "pid", "starts", "last exit", "address", "log, or what")
-        show_table(terminal, "local cluster", columns, rows, right=("pid", "starts", "last exit"))
+        columns = ("process", "state", "pid", "starts", "exit", "address", "what")
+        show_table(terminal, "local cluster", columns, rows, right=("pid", "starts", "exit"))
         terminal.write_line(f"kafka        {state.bootstrap}")
         terminal.write_line(
             f"clickhouse   {state.clickhouse_native} (native), {state.clickhouse_http}"
         )
-        terminal.write_line(f"logs         {directory.logs}")
+        terminal.write_line(f"logs         {directory.logs}, a file for each role")
         terminal.write_line(f"settings     {state.settings}")
         terminal.write_line(f"query        headrace sql --data {path / CLICKHOUSE} 'SELECT …'")
         terminal.write_line(f"end          headrace local down --dir {path}")
