@@ -108,6 +108,8 @@ class LaneConsumer:
 
         Raises
         ------
+        InstanceTaken
+            If the group has put this member out, before it was told to stop.
         OffsetsLost
             If messages that were needed are gone.
         HeadraceError
@@ -124,6 +126,11 @@ class LaneConsumer:
                 self.turn()
             self._inbox.clear()
             self._write(hurry=True)
+        except InstanceTaken as error:
+            # It was to leave anyway: what is not committed is read by who has its partitions now.
+            if not stopping():
+                raise
+            log.info("ended_as_no_member", group=self._group, reason=error.what_text)
         finally:
             self._leave()
 
