@@ -33,7 +33,7 @@ class ChainSource:
         """What fetches segments proven to `level`."""
         if self.settings.source == "logs":
             wanted = self._filter()
-            build = ProveLogs(self.chain_id, level, wanted)
+            build = ProveLogs(self.chain_id, level, wanted, self.facts)
             fetch = LogsSource(wanted)
             return ProvenFetcher(pool, build, fetch_payloads=fetch, turn=self.turns.take)
         prove = prover(self.facts, self.chain_id, level)
@@ -45,7 +45,8 @@ class ChainSource:
         levels = Verification
         if self.settings.source == "logs":
             wanted = self._filter()
-            return {ProveLogs(self.chain_id, lvl, wanted).content_version() for lvl in levels}
+            proofs = [ProveLogs(self.chain_id, lvl, wanted, self.facts) for lvl in levels]
+            return {prove.content_version() for prove in proofs}
         return {prover(self.facts, self.chain_id, lvl).content_version() for lvl in levels}
 
     def _filter(self) -> LogFilter:

@@ -46,6 +46,8 @@ class Capabilities:
     """Blocks of one eth_getLogs request."""
     logs_range_streak: int = 0
     """Answers in a row at that width."""
+    logs_range_ceiling: int | None = None
+    """The width is not tried wider: such an answer was cut without saying so."""
     history_floor: int = 0
     """It does not keep blocks below this one."""
 
@@ -204,6 +206,15 @@ class Endpoint:
         can = self.can
         if calls >= can.batch_calls_timely:
             can.batch_calls_timely = min(can.batch_calls_timely + 1, self.limits.batch_calls_max)
+
+    def narrow_logs(self, blocks: int) -> bool:
+        """After an answer for `blocks` that was cut in silence, ask for half; whether it can."""
+        size = min(blocks, self.can.logs_range_blocks_max) // 2
+        if size < 1:
+            return False
+        self.can.logs_range_blocks_max = self.can.logs_range_ceiling = size
+        self.can.logs_range_streak = 0
+        return True
 
     def health(self, now: float) -> EndpointHealth:
         """A snapshot for the display."""

@@ -25,6 +25,7 @@ from ingest.publish import Built
 from ingest.rpc import Outcome, RpcCall
 from ingest.verify_logs import LogFilter, verify_logs_only
 from ingest.wire import Block, Log, decode_logs
+from schemas.chains import ChainFacts
 from schemas.errors import HeadraceError
 from schemas.errors_ingest import (
     AnswerTooLarge,
@@ -173,7 +174,8 @@ def _grow(endpoint: Endpoint, blocks: int) -> None:
     if can.logs_range_streak >= RANGE_STREAK:
         can.logs_range_streak = 0
         can.logs_range_blocks_max = min(
-            can.logs_range_blocks_max * RANGE_GROWTH, endpoint.limits.logs_range_blocks_max
+            can.logs_range_blocks_max * RANGE_GROWTH,
+            can.logs_range_ceiling or endpoint.limits.logs_range_blocks_max,
         )
 
 
@@ -201,12 +203,14 @@ class ProveLogs:
     """`off`, or above it `header`: more cannot be reached."""
     wanted: LogFilter
     """The filter that was asked for."""
+    facts: ChainFacts
+    """The chain: which of its logs the headers do not cover."""
 
     def __call__(self, payloads: Sequence[BlockPayload], lane: Lane, observed_at_ms: int) -> Built:
         """Prove and build a contiguous range; raises an HR-22xx error where a proof fails."""
         blocks = [wanted_block(payload) for payload in payloads]
         logs = _read_logs(blocks, [payload.receipts for payload in payloads])
-        proven = verify_logs_only(blocks, logs, self.level, self.wanted)
+        proven = verify_logs_only(blocks, logs, self.level, self.wanted, self.facts)
         assert proven.logs is not None
         ends = int(blocks[0].number, 16), int(blocks[-1].number, 16)
         last_hash = bytes.fromhex(blocks[-1].hash[2:])

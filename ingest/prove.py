@@ -40,8 +40,8 @@ class ProveAndBuild:
     """The chain."""
     level: Verification
     """How far to prove; capped at what the chain reaches."""
-    withdrawals_in_header: bool = True
-    """Whether withdrawalsRoot is the root of the list of withdrawals."""
+    facts: ChainFacts
+    """The chain: which of its values the headers do not cover."""
 
     def __call__(self, payloads: Sequence[BlockPayload], lane: Lane, observed_at_ms: int) -> Built:
         """Prove and build a contiguous range.
@@ -115,14 +115,12 @@ class ProveAndBuild:
             logs = [log for payload in payloads for log in decode_logs(payload.receipts) or ()]
             for block, group in zip(blocks, group_logs(blocks, logs), strict=True):
                 check_logs(block, group, strict=True)
-            return verify_logs_only(blocks, logs, self.level, LogFilter())
+            return verify_logs_only(blocks, logs, self.level, LogFilter(), self.facts)
         receipts: list[list[Receipt]] | ScannedReceipts | None
         receipts = scan_receipts(blocks, [payload.receipts for payload in payloads])
         if receipts is None:
             receipts = [_receipts(payload) for payload in payloads]
-        return prove_segment(
-            blocks, receipts, self.level, withdrawals_in_header=self.withdrawals_in_header
-        )
+        return prove_segment(blocks, receipts, self.level, self.facts)
 
 
 def prover(chain: ChainFacts, chain_id: int, level: Verification) -> ProveAndBuild:
@@ -138,7 +136,7 @@ def prover(chain: ChainFacts, chain_id: int, level: Verification) -> ProveAndBui
         The level asked for; capped at the one the chain reaches.
     """
     reached = min(level, chain.verification_reached)
-    return ProveAndBuild(chain_id, reached, chain.withdrawals_in_header)
+    return ProveAndBuild(chain_id, reached, chain)
 
 
 def prove_header(header: bytes | msgspec.Raw, level: Verification) -> HeadHeader:

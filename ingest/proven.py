@@ -33,6 +33,8 @@ OUR_LIMIT_CODES = frozenset({"HR-2202", "HR-2211"})
 """Failures that say that a chain is newer than this version: nobody is blamed for them."""
 RACE_CODES = frozenset({"HR-2212", "HR-2230", "HR-2235", "HR-2241"})
 """Proofs that fail also without a lie, by a reorg between two calls; it is one when it lasts."""
+CUT_CODES = frozenset({"HR-2242"})
+"""Proofs that fail when an answer was cut: the endpoint is asked for fewer blocks, not blamed."""
 RACES_MAX = 5
 """Such failures in a row, over all that an endpoint served, before it counts as a liar."""
 SOLE_STRIKES = 3
@@ -110,7 +112,8 @@ class ProvenFetcher:
         avoided = set(avoid)
         strikes: dict[Endpoint, int] = {}
         failure: HeadraceError | None = None
-        for attempt in range(self.pool.limits.retry_attempts_max):
+        attempt = 0
+        while attempt < self.pool.limits.retry_attempts_max:
             try:
                 served = await self.pool.run(
                     lambda e: self.fetch_payloads(e, wanted), terms, avoided
@@ -127,12 +130,16 @@ class ProvenFetcher:
                 if not is_proof_failure(error):
                     raise
                 failure = error
+            if failure.code in CUT_CODES and served.endpoint.narrow_logs(len(wanted)):
+                # Each time to half of the blocks, so this ends; only then an attempt counts.
+                continue
+            attempt += 1
             strikes[served.endpoint] = strikes.get(served.endpoint, 0) + 1
             if not self._blame(served.endpoint, failure, strikes[served.endpoint]):
                 break
             avoided.add(served.endpoint)
             if avoided.issuperset(self.pool.usable()):
-                await asyncio.sleep(self.pool.backoff_seconds(attempt))
+                await asyncio.sleep(self.pool.backoff_seconds(attempt - 1))
         assert failure is not None
         raise failure
 

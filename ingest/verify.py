@@ -35,6 +35,7 @@ from ingest.scanned import ScannedReceipts
 from ingest.verdict import Verdict
 from ingest.verify_receipts import prove_receipts
 from ingest.wire import Block, Receipt, unknown_header_fields
+from schemas.chains import ChainFacts, load_chains
 from schemas.columns import Column, ColumnBlock, from_python
 from schemas.errors_verify import (
     BlockHashMismatch,
@@ -69,8 +70,7 @@ def prove_segment(
     blocks: Sequence[Block],
     receipts: Sequence[Sequence[Receipt]] | ScannedReceipts | None,
     level: Verification,
-    *,
-    withdrawals_in_header: bool = True,
+    facts: ChainFacts | None = None,
 ) -> ProvenSegment:
     """Build the columns of consecutive blocks and prove them as far as `level` asks.
 
@@ -82,8 +82,8 @@ def prove_segment(
         Each block's receipts. Without them no level above ``header`` is reached.
     level : Verification
         How far to prove.
-    withdrawals_in_header : bool
-        Whether withdrawalsRoot is the root of the list of withdrawals (chains.toml).
+    facts : ChainFacts, optional
+        The chain; left out, one without exceptions.
 
     Returns
     -------
@@ -104,6 +104,7 @@ def prove_segment(
     TransactionsRootMismatch, TransactionHashMismatch, WithdrawalsRootMismatch
         At level ``full``.
     """
+    facts = load_chains()["local"] if facts is None else facts
     header = build_header_columns(blocks)
     header["unknown_fields"] = check_headers(blocks, header, level)
     strict = level >= Verification.receipts
@@ -119,7 +120,7 @@ def prove_segment(
         parts = receipts.receipts if isinstance(receipts, ScannedReceipts) else receipts
         prove_receipts(blocks, parts, columns, logs)
     reached = level if receipts is not None else min(level, Verification.header)
-    verdict = _verdict(blocks, columns, level, reached, withdrawals_in_header)
+    verdict = _verdict(blocks, columns, level, reached, facts)
     columns.blocks.columns["verification"] = np.full(len(blocks), int(verdict.level), np.int8)
     return ProvenSegment(columns, logs, verdict)
 
@@ -142,7 +143,7 @@ def _verdict(
     columns: BlockColumns,
     level: Verification,
     reached: Verification,
-    withdrawals_in_header: bool,
+    facts: ChainFacts,
 ) -> Verdict:
     """Prove the bodies at level ``full``, and put all that is proven into words."""
     proven, unproven = [], []
@@ -160,7 +161,7 @@ def _verdict(
         reached = min(reached, Verification.receipts)
     else:
         proven += ["transactionsRoot", "transaction hashes"]
-    if withdrawals_in_header:
+    if facts.withdrawals_in_header:
         _prove_withdrawals(blocks, columns)
         proven.append("withdrawalsRoot")
     else:

@@ -1,7 +1,8 @@
-"""Headers and filtered logs in, columns and a verdict out: what can be known without receipts.
+"""Check logs that came without receipts against the blooms of their headers.
 
 A header's bloom, proven by the header's hash, can prove that a block holds no log of a filter; it
-can never prove that all logs of a filter are there. The verdict says how many blocks are which.
+cannot prove that all logs of a filter are there. Where all logs were asked for they must give the
+header's bloom, so an answer that was cut is refused. The verdict says what remains unproven.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ingest.bloom import BLOOM_BITS, bloom_positions
+from ingest.bloom import bloom_positions
 from ingest.build import build_block_columns, build_header_columns
 from ingest.build_logs import LogColumns, build_filtered_log_columns, build_scanned_log_columns
 from ingest.hexcolumns import clip
@@ -23,17 +24,16 @@ from ingest.rlpcolumns import rows_of
 from ingest.tablecolumns import as_array
 from ingest.verdict import Verdict
 from ingest.verify import ProvenSegment, check_headers
+from ingest.verify_blooms import BloomCheck, Mask, check_blooms
 from ingest.wire import Block, Log
+from schemas.chains import ChainFacts, load_chains
 from schemas.columns import ColumnBlock
 from schemas.errors_verify import (
-    BloomMismatch,
     LogIndexGap,
     LogOfUnknownBlock,
     LogOutsideFilter,
 )
 from schemas.tables import Verification
-
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,7 @@ def verify_logs_only(
     logs: Sequence[Log] | ScannedLogs,
     level: Verification,
     wanted: LogFilter,
+    facts: ChainFacts | None = None,
 ) -> ProvenSegment:
     """Build the columns of filtered logs and prove what headers alone can prove of them.
 
@@ -96,6 +97,8 @@ def verify_logs_only(
         ``off``, or anything above for ``header``, which is the most that can be reached.
     wanted : LogFilter
         The filter that was asked for.
+    facts : ChainFacts, optional
+        The chain; left out, one without exceptions.
 
     Returns
     -------
@@ -113,7 +116,10 @@ def verify_logs_only(
         A log was not asked for.
     BloomMismatch
         The header's bloom excludes a log, so the log is not of this block.
+    LogsMissing
+        Every log was asked for, and the header's bloom names others.
     """
+    facts = load_chains()["local"] if facts is None else facts
     header = build_header_columns(blocks)
     header["unknown_fields"] = check_headers(blocks, header, level)
     columns = build_block_columns(blocks, None, header)
@@ -132,18 +138,31 @@ def verify_logs_only(
     if reached == Verification.off:
         unproven = ("headers", "logs", "absence of further logs", "transactions", "withdrawals")
         return ProvenSegment(columns, built, Verdict(reached, (), unproven))
-    bits = np.unpackbits(_blooms(columns.blocks), axis=1).view(np.bool_)
-    _check_covered(blocks, built.logs, owners, bits)
-    without = int((~_may_hold(bits, wanted)).sum())
+    whole = wanted == LogFilter()
+    check = check_blooms(blocks, columns.blocks, built.logs, owners, facts, all_logs=whole)
+    verdict = _verdict(check, wanted, reached)
+    return ProvenSegment(columns, built, verdict)
+
+
+def _verdict(check: BloomCheck, wanted: LogFilter, reached: Verification) -> Verdict:
+    """What the headers' blooms prove of logs, and what they leave to the node's word."""
+    count, own = len(check.own), int(check.own.sum())
+    without = int((~_may_hold(check.bits, wanted) & check.own).sum())
     proven = ["header hash", "parent links", "logsBloom holds each log"]
-    unproven_words = ["contents and transactions of logs", "transactions", "withdrawals"]
-    if without:
-        proven.append(f"no log of the filter in {without} of {len(blocks)} blocks (logsBloom)")
-    if without < len(blocks):
-        unproven_words.append(
-            f"absence of further logs in {len(blocks) - without} of {len(blocks)} blocks"
-        )
-    return ProvenSegment(columns, built, Verdict(reached, tuple(proven), tuple(unproven_words)))
+    unproven = ["contents and transactions of logs", "transactions", "withdrawals"]
+    if wanted == LogFilter():
+        proven.append("logsBloom names no address or topic that the logs do not")
+        unproven.append("absence of further logs with the same addresses and topics")
+    elif without:
+        proven.append(f"no log of the filter in {without} of {count} blocks (logsBloom)")
+    if wanted != LogFilter() and without < count:
+        unproven.append(f"absence of further logs in {count - without} of {count} blocks")
+    if own < count:
+        unproven.append(f"logsBloom in {count - own} of {count} blocks: it is of earlier blocks")
+    if check.system.any():
+        system = int(check.system.sum())
+        unproven.append(f"{system} logs of the chain itself: no header covers them")
+    return Verdict(reached, tuple(proven), tuple(unproven))
 
 
 def _check_rising(
@@ -161,12 +180,6 @@ def _check_rising(
         )
 
 
-def _blooms(blocks: ColumnBlock) -> npt.NDArray[np.uint8]:
-    column = blocks.columns["logs_bloom"]
-    assert isinstance(column, np.ndarray)
-    return column
-
-
 def _may_hold(bits: Mask, wanted: LogFilter) -> Mask:
     """Whether each block's bloom may hold a log of the filter; False is certain."""
     possible = np.ones(len(bits), np.bool_)
@@ -175,27 +188,6 @@ def _may_hold(bits: Mask, wanted: LogFilter) -> Mask:
             positions = bloom_positions(sorted(options))
             possible &= np.any(np.all(bits[:, positions], axis=2), axis=1)
     return possible
-
-
-def _check_covered(
-    blocks: Sequence[Block], logs: ColumnBlock, owners: npt.NDArray[np.int64], bits: Mask
-) -> None:
-    columns: dict[str, Any] = logs.columns
-    parts = [(columns["address"], owners)]
-    for place in range(4):
-        topic = columns[f"topic{place}"]
-        parts.append((topic.values[topic.valid], owners[topic.valid]))
-    flat = bits.ravel()
-    for column, rows in parts:
-        if not len(column):
-            continue
-        if (column == column[0]).all():
-            # Often one topic is all that was asked for: it is looked up once a block.
-            column, rows = column[:1], np.flatnonzero(np.bincount(rows))
-        held = flat.take(bloom_positions(rows_of(column)) + rows[:, None] * BLOOM_BITS)
-        covered = held[:, 0] & held[:, 1] & held[:, 2]
-        for index in np.flatnonzero(~covered)[:1].tolist():
-            raise BloomMismatch(owner="the header", **block_place(blocks[int(rows[index])]))
 
 
 def _check_filter(

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 
 from schemas.tables import Verification
+
+
+@dataclass(frozen=True, slots=True)
+class SystemLogs:
+    """Which logs of a chain neither logsBloom nor receiptsRoot covers."""
+
+    addresses: frozenset[bytes] = frozenset()
+    """Contracts that only the chain itself calls, 20 bytes each."""
+    transaction_prefix: bytes = b""
+    """keccak(prefix, number as 8 bytes, block hash) is the hash of their transaction; or empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +45,10 @@ class ChainFacts:
     """Why not ``full``, or what ``full`` leaves out."""
     withdrawals_in_header: bool
     """Whether withdrawalsRoot is the root of a list."""
+    settled_by: str = ""
+    """Header field of blocks whose roots, bloom and gas are of earlier blocks; or empty."""
+    system_logs: SystemLogs = SystemLogs()
+    """Logs that are under neither logsBloom nor receiptsRoot."""
 
     def __post_init__(self) -> None:
         if self.partition_blocks % self.segment_blocks:
@@ -60,5 +75,11 @@ def load_chains() -> dict[str, ChainFacts]:
     for name, facts in tomllib.loads(text).items():
         level = Verification[facts.pop("verification_reached")]
         chain_id = facts.pop("chain_id", None)
+        facts["system_logs"] = _system_logs(**facts.get("system_logs", {}))
         chains[name] = ChainFacts(name=name, chain_id=chain_id, verification_reached=level, **facts)
     return chains
+
+
+def _system_logs(addresses: Sequence[str] = (), transaction_prefix: str = "") -> SystemLogs:
+    own = frozenset(bytes.fromhex(address[2:]) for address in addresses)
+    return SystemLogs(own, transaction_prefix.encode())

@@ -229,3 +229,15 @@ class LogOfUnknownBlock(Permanent):
     what = "a log names block {number} ({hash}), which is not among the headers asked for"
     why = "A reorg between two calls, or a provider that ignores the range."
     fix = "Headers and logs are fetched again."
+
+
+class LogsMissing(Permanent):
+    """Fewer logs than the header's bloom speaks of, where all were asked for."""
+
+    code = "HR-2242"
+    what = "block {number} ({hash}): logsBloom names more than the {found} logs of the answer do"
+    why = "The node cut its answer without saying so, or left logs out."
+    fix = (
+        "Fewer blocks are asked for at a time, and other providers; nothing of this answer is "
+        "stored. If all agree, name another provider, or use `--source receipts`."
+    )

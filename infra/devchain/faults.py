@@ -31,6 +31,7 @@ ANSWER_KINDS = frozenset(
 LIE_KINDS = frozenset(
     {
         "omit_logs",
+        "cut_logs",
         "alter_logs",
         "duplicate_logs",
         "alter_header",
@@ -72,6 +73,8 @@ class Fault:
     """``rpc_error``: the message."""
     field: str = "stateRoot"
     """``alter_header``: which field."""
+    logs_max: int = 20
+    """``cut_logs``: logs of a list that are left, from its beginning."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -36,6 +36,14 @@ def _log_lists(result: Json) -> list[list[Json]]:
     return [logs for logs in lists if logs]
 
 
+def _cut_logs(result: Json, logs_max: int) -> bool:
+    """Leave only so many logs in each list, as nodes do that cut their answers in silence."""
+    long = [logs for logs in _log_lists(result) if len(logs) > logs_max]
+    for logs in long:
+        del logs[logs_max:]
+    return bool(long)
+
+
 def _change_logs(result: Json, kind: str, pick: Pick) -> bool:
     lists = _log_lists(result)
     if not lists:
@@ -98,7 +106,9 @@ def lie(method: str, result: bytes, fault: Fault, pick: Pick) -> bytes | None:
     parsed = msgspec.json.decode(result)
     if not parsed:
         return None
-    if logs:
+    if fault.kind == "cut_logs":
+        changed = _cut_logs(parsed, fault.logs_max)
+    elif logs:
         changed = _change_logs(parsed, fault.kind, pick)
     elif fault.kind == "alter_receipt":
         changed = _change_receipt(parsed, pick)

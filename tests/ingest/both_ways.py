@@ -13,6 +13,7 @@ from ingest.scanned import scan_receipts
 from ingest.verify import ProvenSegment, prove_segment
 from ingest.verify_logs import LogFilter, verify_logs_only
 from ingest.wire import Block, Log, Receipt
+from schemas.chains import ChainFacts
 from schemas.columns import to_buffers
 from schemas.errors import HeadraceError
 from schemas.tables import CORE_TABLES, HEADER_REFS, Verification
@@ -36,14 +37,18 @@ def prove_both_ways(
 
 
 def verify_both_ways(
-    blocks: Sequence[Block], logs: list[Log], level: Verification, wanted: LogFilter
+    blocks: Sequence[Block],
+    logs: list[Log],
+    level: Verification,
+    wanted: LogFilter,
+    facts: ChainFacts | None = None,
 ) -> ProvenSegment:
     """`verify_logs_only`, of scanned logs too where they can be."""
-    one_by_one = _outcome(lambda: verify_logs_only(blocks, logs, level, wanted))
+    one_by_one = _outcome(lambda: verify_logs_only(blocks, logs, level, wanted, facts))
     scanned = scan_logs([msgspec.json.encode(logs)])
     grouped = None if scanned is None else group_scanned(blocks, scanned)
     if grouped is not None:
-        quick = _outcome(lambda: verify_logs_only(blocks, grouped, level, wanted))
+        quick = _outcome(lambda: verify_logs_only(blocks, grouped, level, wanted, facts))
         assert _shown(quick) == _shown(one_by_one)
     return _or_raised(one_by_one)
 

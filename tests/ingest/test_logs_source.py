@@ -24,10 +24,12 @@ from ingest.publish import Built
 from ingest.verify_logs import LogFilter
 from schemas.errors import HeadraceError
 from schemas.errors_ingest import LogsUnservable, ProvidersExhausted
+from schemas.errors_verify import LogsMissing
 from schemas.tables import Verification
 from tests.ingest.devchain_node import (
     CHAIN_ID,
     FAST,
+    LOCAL,
     collect,
     logs_of,
     pool_of,
@@ -44,7 +46,7 @@ EVERYTHING = LogFilter()
 
 
 def fetcher(pool: ProviderPool, wanted: LogFilter) -> ProvenFetcher:
-    build = ProveLogs(CHAIN_ID, Verification.receipts, wanted)
+    build = ProveLogs(CHAIN_ID, Verification.receipts, wanted, LOCAL)
     return ProvenFetcher(pool, build, fetch_payloads=LogsSource(wanted))
 
 
@@ -113,7 +115,7 @@ async def test_a_filter_that_is_ignored_is_found_out() -> None:
     chain = small_chain(25)
     async with served(chain) as server, pool_of(server) as pool:
         source = LogsSource(EVERYTHING)
-        build = ProveLogs(CHAIN_ID, Verification.receipts, TRANSFERS)
+        build = ProveLogs(CHAIN_ID, Verification.receipts, TRANSFERS, LOCAL)
         ignoring = ProvenFetcher(pool, build, fetch_payloads=source)
         with pytest.raises(HeadraceError) as caught:
             await collect(pool, receipts_source(ignoring), segments(20))
@@ -127,6 +129,44 @@ async def test_altered_logs_are_found_out_and_the_liar_is_left() -> None:
         built = await collect(pool, receipts_source(fetcher(pool, EVERYTHING)), segments(60))
         assert found(built) == truth(chain, lambda _: True, 60)
         assert pool.snapshot()[1].quarantined is None
+
+
+@pytest.mark.parametrize("endpoints", [1, 2])
+async def test_answers_cut_in_silence_lose_nothing(endpoints: int) -> None:
+    chain = small_chain(65)
+    densest = max(Counter(number for number, _, _ in logs_of(chain)).values())
+    cut = Fault("cut_logs", methods=frozenset({"eth_getLogs"}), logs_max=densest)
+    async with served(chain, endpoints) as server, pool_of(server) as pool:
+        server.endpoints[0].faults.add(cut)
+        built = await collect(pool, receipts_source(fetcher(pool, EVERYTHING)), segments(60, 20))
+        assert found(built) == truth(chain, lambda _: True, 60)
+        narrowed = pool.endpoints[0].can.logs_range_ceiling
+        assert narrowed is not None
+        assert narrowed < 20
+        assert [health.quarantined for health in pool.snapshot()] == [None] * endpoints
+
+
+async def test_one_block_whose_logs_are_cut_is_refused() -> None:
+    chain = small_chain(25)
+    async with served(chain) as server, pool_of(server) as pool:
+        cut = Fault("cut_logs", methods=frozenset({"eth_getLogs"}), logs_max=1)
+        server.endpoints[0].faults.add(cut)
+        with pytest.raises(LogsMissing, match="logsBloom names more than the 1 logs"):
+            await collect(pool, receipts_source(fetcher(pool, EVERYTHING)), segments(20))
+
+
+async def test_with_a_filter_what_may_be_missing_is_said() -> None:
+    chain = small_chain(65)
+    async with served(chain) as server, pool_of(server) as pool:
+        cut = Fault("cut_logs", methods=frozenset({"eth_getLogs"}), logs_max=3)
+        server.endpoints[0].faults.add(cut)
+        built = await collect(pool, receipts_source(fetcher(pool, TRANSFERS)), segments(60))
+        assert len(found(built)) < len(truth(chain, is_transfer, 60))
+        assert all(
+            any("absence of further logs in " in word for word in part.logs.unproven)
+            for part in built
+            if found([part])
+        )
 
 
 async def test_a_head_block_is_fetched_by_hash() -> None:
@@ -144,7 +184,7 @@ async def test_a_head_block_is_fetched_by_hash() -> None:
 
 async def test_filters_have_their_own_content_versions() -> None:
     versions = {
-        ProveLogs(CHAIN_ID, Verification.header, wanted).content_version()
+        ProveLogs(CHAIN_ID, Verification.header, wanted, LOCAL).content_version()
         for wanted in (EVERYTHING, TRANSFERS, LogFilter(addresses=frozenset({b"\1" * 20})))
     }
     assert len(versions) == 3

@@ -17,7 +17,7 @@ from ingest.publish import Built, segment_envelopes
 from schemas.errors_verify import ReceiptsRootMismatch
 from schemas.segments import Envelope
 from schemas.tables import Verification
-from tests.ingest.devchain_node import CHAIN_ID, small_chain
+from tests.ingest.devchain_node import CHAIN_ID, LOCAL, small_chain
 
 CHAIN = small_chain(20)
 """Blocks without transactions are among them, and transactions of every type."""
@@ -57,7 +57,7 @@ def assert_as_alone(prove: ProveAndBuild, parts: Parts) -> list[Built]:
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("level", Verification)
 def test_messages_are_those_of_each_alone(level: Verification, sizes: list[int]) -> None:
-    built = assert_as_alone(ProveAndBuild(CHAIN_ID, level), parts_of(sizes))
+    built = assert_as_alone(ProveAndBuild(CHAIN_ID, level, LOCAL), parts_of(sizes))
     assert [one.to_block - one.from_block + 1 for one in built] == sizes
 
 
@@ -65,7 +65,7 @@ def test_a_verdict_that_speaks_of_some_blocks_is_said_of_their_segment_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("ingest.verify.KNOWN_TYPES", KNOWN_TYPES - {3})
-    built = assert_as_alone(ProveAndBuild(CHAIN_ID, Verification.full), parts_of([8, 8]))
+    built = assert_as_alone(ProveAndBuild(CHAIN_ID, Verification.full, LOCAL), parts_of([8, 8]))
     assert [one.logs.level for one in built] == [Verification.full, Verification.receipts]
 
 
@@ -74,7 +74,7 @@ def test_a_proof_that_fails_in_one_part_fails_for_all() -> None:
     receipts = json.loads(bytes(parts[1][2].receipts))
     receipts[0]["cumulativeGasUsed"] = "0x1"
     parts[1][2] = altered(parts[1][2], receipts, ReceiptsBy.block)
-    prove = ProveAndBuild(CHAIN_ID, Verification.receipts)
+    prove = ProveAndBuild(CHAIN_ID, Verification.receipts, LOCAL)
     for part in (parts[0], parts[2]):
         prove(part, "history", 5)
     for refused in (parts, parts[1:2]):
@@ -90,10 +90,10 @@ def test_where_only_logs_came_each_part_is_proven_alone() -> None:
             receipts = json.loads(bytes(whole.receipts))
             logs = [log for receipt in receipts for log in receipt["logs"]]
             part[at] = altered(whole, logs, ReceiptsBy.logs)
-    built = assert_as_alone(ProveAndBuild(CHAIN_ID, Verification.receipts), parts)
+    built = assert_as_alone(ProveAndBuild(CHAIN_ID, Verification.receipts, LOCAL), parts)
     assert {one.logs.level for one in built} == {Verification.header}
 
 
 def test_it_can_be_sent_to_another_process() -> None:
-    prove = pickle.loads(pickle.dumps(ProveAndBuild(CHAIN_ID, Verification.full).together))
+    prove = pickle.loads(pickle.dumps(ProveAndBuild(CHAIN_ID, Verification.full, LOCAL).together))
     assert [one.from_block for one in prove(parts_of([2, 3]), "history", 5)] == [1, 3]

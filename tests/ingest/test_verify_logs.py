@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from ingest.bloom import blooms, covers
+from ingest.keccak import keccak
 from ingest.reprove import StoredRange, verify_stored
 from ingest.verify_logs import LogFilter, group_logs
 from ingest.wire import Block, Log, decode_logs
+from schemas.chains import load_chains
 from schemas.errors_verify import (
     BlockHashMismatch,
     BloomMismatch,
@@ -20,6 +22,7 @@ from schemas.errors_verify import (
     LogOfUnknownBlock,
     LogOutsideFilter,
     LogRemoved,
+    LogsMissing,
 )
 from schemas.tables import Verification
 from tests.ingest.both_ways import verify_both_ways
@@ -77,9 +80,7 @@ def test_all_logs_of_a_range_agree_with_its_headers() -> None:
     proven = verify_both_ways(_headers(), _decoded(_logs()), Verification.full, ANY)
     assert proven.verdict.level == HEADER
     assert "logsBloom holds each log" in proven.verdict.proven
-    assert f"absence of further logs in {len(RANGE)} of {len(RANGE)} blocks" in (
-        proven.verdict.unproven
-    )
+    assert "absence of further logs with the same addresses and topics" in proven.verdict.unproven
     assert proven.logs is not None
     assert proven.logs.logs.rows == len(_logs())
     assert proven.columns.transactions.rows == 0
@@ -154,6 +155,9 @@ DAMAGED = [
     (lambda: _altered(1, logIndex="0x0"), LogIndexGap),
     (lambda: _altered(0, logIndex="0x5"), LogIndexGap),
     (lambda: _altered(2, removed=True), LogRemoved),
+    (lambda: _decoded([]), LogsMissing),
+    (lambda: _decoded(_logs()[:-4]), LogsMissing),
+    (lambda: _decoded(_logs(range(2, 9))), LogsMissing),
     (lambda: _altered(-1, address=STRANGER), BloomMismatch),
     (lambda: _altered(-1, topics=[OTHER]), BloomMismatch),
     (lambda: _decoded([*_logs(), _logs()[-1]]), LogIndexGap),
@@ -190,14 +194,82 @@ def test_a_false_header_is_refused() -> None:
     blocks = _headers()
     blocks[2].logs_bloom = "0x" + "ff" * 256
     with pytest.raises(BlockHashMismatch):
-        verify_both_ways(blocks, [], HEADER, ANY)
+        verify_both_ways(blocks, _decoded(_logs()), HEADER, ANY)
 
 
 def test_what_this_source_stores_is_no_violation() -> None:
-    proven = verify_both_ways(_headers(), _decoded(_logs()[::2]), HEADER, ANY)
+    wanted, inside = _one_contract()
+    proven = verify_both_ways(_headers(), _decoded(inside[::2]), HEADER, wanted)
     assert proven.logs is not None
     columns = proven.columns
     stored = StoredRange(
         columns.blocks, columns.transactions, proven.logs.logs, columns.withdrawals
     )
     assert verify_stored(stored) == []
+
+
+# --- logs that no header covers, as Polygon's state syncs -----------------------------------------
+
+POLYGON = load_chains()["polygon"]
+STATE_COMMITTED = "0x" + keccak(b"StateCommitted(uint256,bool)").hex()
+TOKEN = "0x" + "7c" * 20
+
+
+def _sync_hash(number: int) -> str:
+    block, _ = devchain_payload(number)
+    prefix = POLYGON.system_logs.transaction_prefix
+    return "0x" + keccak(prefix + number.to_bytes(8, "big") + _bytes(block["hash"])).hex()
+
+
+def _sync_logs(number: int) -> list[Json]:
+    """What the chain itself logs in a block: its contract's event, and that of a token it calls."""
+    last = _logs(range(number, number + 1))[-1]
+    place = {"transactionHash": _sync_hash(number), "transactionIndex": "0x7f"}
+    index = int(last["logIndex"], 16)
+    committed, minted = (
+        last | place | {"logIndex": hex(index + more), "address": address, "topics": [topic]}
+        for more, address, topic in (
+            (1, "0x" + "1001".rjust(40, "0"), STATE_COMMITTED),
+            (2, TOKEN, OTHER),
+        )
+    )
+    return [committed, minted]
+
+
+def _with_sync(at: int = 8) -> list[Json]:
+    return [*_logs(range(1, at + 1)), *_sync_logs(at), *_logs(range(at + 1, 9))]
+
+
+SYNCS = LogFilter(topics=(frozenset({_bytes(STATE_COMMITTED)}),))
+
+
+@pytest.mark.parametrize("at", [3, 8])
+@pytest.mark.parametrize("wanted", [ANY, SYNCS], ids=["all", "filtered"])
+@pytest.mark.parametrize("level", [HEADER, Verification.full])
+def test_logs_of_the_chain_itself_are_no_lie(
+    level: Verification, wanted: LogFilter, at: int
+) -> None:
+    logs = _with_sync(at) if wanted == ANY else _sync_logs(at)[:1]
+    proven = verify_both_ways(_headers(), _decoded(logs), level, wanted, POLYGON)
+    assert proven.logs is not None
+    assert proven.logs.logs.rows == len(logs)
+    assert proven.verdict.level == HEADER
+    system = 2 if wanted == ANY else 1
+    said = f"{system} logs of the chain itself: no header covers them"
+    assert said in proven.verdict.unproven
+
+
+def test_a_chain_without_such_logs_refuses_them() -> None:
+    with pytest.raises(BloomMismatch):
+        verify_both_ways(_headers(), _decoded(_with_sync()), HEADER, ANY)
+
+
+def test_other_logs_of_polygon_are_still_held_against_the_bloom() -> None:
+    logs = _with_sync()
+    logs[-1]["transactionHash"] = _logs()[0]["transactionHash"]
+    with pytest.raises(BloomMismatch):
+        verify_both_ways(_headers(), _decoded(logs), HEADER, ANY, POLYGON)
+    with pytest.raises(LogsMissing):
+        verify_both_ways(
+            _headers(), _decoded(_logs(range(1, 8)) + _sync_logs(8)), HEADER, ANY, POLYGON
+        )

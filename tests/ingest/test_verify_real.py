@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -38,6 +39,9 @@ Json = dict[str, Any]
 FULL = Verification.full
 
 
+LOCAL = load_chains()["local"]
+
+
 def stored(proven: ProvenSegment) -> StoredRange:
     columns: BlockColumns = proven.columns
     logs = None if proven.logs is None else proven.logs.logs
@@ -45,7 +49,7 @@ def stored(proven: ProvenSegment) -> StoredRange:
 
 
 def _prove(
-    block: Json, receipts: list[Json] | None, level: Verification = FULL, **more: bool
+    block: Json, receipts: list[Json] | None, level: Verification = FULL, **more: Any
 ) -> ProvenSegment:
     if receipts is None:
         return prove_segment([parsed(block)], None, level, **more)
@@ -70,7 +74,7 @@ def test_a_block_is_proven_as_its_table_says(expected: Expected) -> None:
         return
     assert expected.transactions_root
     listed = expected.withdrawals_root is True
-    proven = _prove(block, receipts, withdrawals_in_header=listed)
+    proven = _prove(block, receipts, facts=replace(LOCAL, withdrawals_in_header=listed))
     words = {*proven.verdict.proven}
     assert {"header hash", "transactionsRoot", "transaction hashes"} <= words
     assert ("withdrawalsRoot" in words) == listed
@@ -254,7 +258,7 @@ def test_every_chain_reaches_a_level_that_can_be_asked_for(name: str) -> None:
         block,
         receipts,
         facts.verification_reached,
-        withdrawals_in_header=facts.withdrawals_in_header,
+        facts=facts,
     )
     assert proven.verdict.level == facts.verification_reached
     says_so = any("withdrawalsRoot" in word for word in proven.verdict.unproven)

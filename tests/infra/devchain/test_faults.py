@@ -264,6 +264,14 @@ def test_lies_about_logs_strike_get_logs_too(serving, kind, difference):
     assert lied != honest
 
 
+def test_cut_logs_leaves_the_first_of_each_list(serving):
+    query = {"fromBlock": BLOCK, "toBlock": BLOCK}
+    honest = call(serving.http_urls[1], "eth_getLogs", query)
+    serving.set_fault(Fault("cut_logs", logs_max=2))
+    assert call(serving.http_urls[0], "eth_getLogs", query) == honest[:2]
+    assert len(honest) > 2
+
+
 def test_a_lie_waits_for_something_to_lie_about(serving):
     """A count is not spent on genesis, which has no logs."""
     number = serving.set_fault(Fault("omit_logs", count=1))
