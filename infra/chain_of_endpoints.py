@@ -8,9 +8,9 @@ from dataclasses import replace
 import msgspec
 
 from infra.settings import Settings
-from ingest.endpoint import Endpoint
+from ingest.endpoint import Endpoint, EndpointSpec
 from ingest.preflight import Preflight, preflight
-from ingest.providers import EndpointSpec, ProviderPool
+from ingest.providers import ProviderPool
 from schemas.chains import ChainFacts, load_chains
 from schemas.errors import HeadraceError
 from schemas.errors_infra import GridInvalid

@@ -61,6 +61,12 @@ class BodyQueue:
         """Name the newest head: blocks off its branch are not asked for again."""
         self._head = head
 
+    def ask_again(self) -> None:
+        """Ask at once for the blocks that wait for a retry."""
+        for wanted in self._wanted.values():
+            wanted.due = 0.0
+        self._changed.set()
+
     def lowest(self) -> int | None:
         """Height of the lowest block not yet published."""
         waiting = [*self._wanted.values(), *(w for group in self._running.values() for w in group)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
@@ -28,6 +28,18 @@ class ReceiptsBy(IntEnum):
     """eth_getTransactionReceipt for each transaction."""
     logs = 2
     """eth_getLogs by block hash: logs only, so that no receiptsRoot can be rebuilt."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSpec:
+    """An endpoint as a user gives it."""
+
+    url: str = field(repr=False)
+    """Its address. Secret."""
+    weight: float = 1.0
+    """Share of the work it gets among equals."""
+    websocket_url: str | None = field(default=None, repr=False)
+    """Where heads are subscribed, where that differs from `url`. Secret."""
 
 
 @dataclass(slots=True)
@@ -133,6 +145,16 @@ class Endpoint:
     def observe_head(self, number: int) -> None:
         """Remember the highest block that it has shown."""
         self.head = number if self.head is None else max(self.head, number)
+
+    def begin_quarantine(self, error: HeadraceError, now: float, now_ms: int) -> float:
+        """Quarantine it for what it served; how long, in seconds, doubled at each further lie."""
+        longest = self.limits.quarantine_seconds_max
+        seconds = min(longest, self.limits.quarantine_seconds * float(2**self.lies))
+        self.lies += 1
+        self.errors += 1
+        self.last_error = str(error)
+        self.quarantine = Quarantine(error.code, error.what_text, now_ms, now + seconds)
+        return seconds
 
     def observe_latency(self, seconds: float) -> None:
         """Smooth the time of an answered request into `latency_seconds`."""

@@ -144,6 +144,11 @@ async def _parents(
             raise BlockNotServed(endpoint=asked.name, block="0x" + child.parent_hash.hex())
         return found
 
-    terms = Terms(f"the ancestors of block {child.number}", calls=count, prefer=endpoint)
+    terms = Terms(
+        f"the ancestors of block {child.number}",
+        calls=count,
+        prefer=endpoint,
+        repeat_seconds=pool.limits.head_repeat_seconds,
+    )
     found = (await pool.run(work, terms)).value
     return found or await _parents(pool, child, 1, endpoint, read)

@@ -97,7 +97,9 @@ class HeadWindow:
         header = self._headers.get(block_hash)
         while header is not None:
             yield header
-            header = self._headers.get(header.parent_hash)
+            # The block before genesis is its own parent.
+            below = self._headers.get(header.parent_hash)
+            header = below if below is not header else None
 
     def ancestor(self, block_hash: bytes, number: int) -> HeadHeader | None:
         """The ancestor of a block at a height, if it is known."""

@@ -56,7 +56,13 @@ class IngestLimits:
     head_bridge_blocks_max: int = 500_000
     """Headers that an ingester fetches to connect the head lane after it was away."""
     head_silent_seconds: float = 60.0
-    """After so long without any head the display shows a coded warning."""
+    """After so long without any head a coded warning is logged and shown."""
+    head_repeat_seconds: float = 3.0
+    """A request of the head lane that has no answer after so long is sent again."""
+    final_denied_polls: int = 2
+    """Polls in a row that find another block in place of our final one before that counts."""
+    final_absent_seconds: float = 60.0
+    """How long a head may be below our final block before the node counts as gone back."""
     rollback_polls: int = 3
     """Polls in a row that must name the same lower head before it is believed."""
     websocket_retry_seconds: float = 30.0

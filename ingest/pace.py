@@ -38,7 +38,9 @@ class Pace:
     calls_per_second: float | None = None
     """Rate learnt from refusals; None while none is known."""
     paused_until: float = 0.0
-    """Not asked before this time."""
+    """Not asked before this time, after a failure or a refusal."""
+    refused_until: float = 0.0
+    """Not asked before this time, after a refusal for the rate."""
     failures_in_row: int = 0
     """Failures since the last success; those of one burst count once."""
     _sent: deque[tuple[float, int]] = field(default_factory=deque)
@@ -46,7 +48,7 @@ class Pace:
     _next_at: float = 0.0
     _cut_at: float = -1e9
 
-    def ready_at(self, now: float, reserve: int = 0) -> float | None:
+    def ready_at(self, now: float, reserve: int = 0, *, urgent: bool = False) -> float | None:
         """When a request may start: `now` or later; None while too many are in flight.
 
         Parameters
@@ -55,7 +57,11 @@ class Pace:
             The time, seconds.
         reserve : int
             Places kept free for others, where there is more than one place.
+        urgent : bool
+            Obey refusals for the rate only: neither rests after failures nor requests in flight.
         """
+        if urgent:
+            return max(now, self.refused_until, self._next_at)
         places = int(self.limit)
         places -= reserve if places > reserve else 0
         if self.in_flight >= places:
@@ -76,6 +82,8 @@ class Pace:
             self.limit = min(float(self.concurrency_max), self.limit + 1.0 / self.limit)
         self.in_flight -= 1
         self.failures_in_row = 0
+        # It is back: what failed before is no reason to wait any longer.
+        self.paused_until = self.refused_until
         if self.calls_per_second is not None:
             self.calls_per_second += max(RATE_GROWTH_MIN, RATE_GROWTH * self.calls_per_second)
             if self.calls_per_second > self._learnt_rate * RATE_FORGET:
@@ -84,7 +92,8 @@ class Pace:
     def refuse(self, now: float, wait_seconds: float) -> None:
         """A request was refused for its rate; the endpoint rests for `wait_seconds`."""
         self.in_flight -= 1
-        self.paused_until = max(self.paused_until, now + wait_seconds)
+        self.refused_until = max(self.refused_until, now + wait_seconds)
+        self.paused_until = max(self.paused_until, self.refused_until)
         if not self._cut(now):
             return
         self._forget(now)

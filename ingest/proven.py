@@ -14,6 +14,7 @@ import structlog
 
 from ingest.endpoint import Endpoint
 from ingest.fetch import CALLS_PER_BLOCK, BlockId, BlockPayload, block_text, fetch_blocks
+from ingest.limits import IngestLimits
 from ingest.providers import ProviderPool, Terms
 from ingest.publish import Build, BuildTogether, Built
 from schemas.errors import HeadraceError
@@ -108,7 +109,7 @@ class ProvenFetcher:
             The last failed proof where no endpoint had a provable answer, or what
             `ProviderPool.run` raises.
         """
-        terms = _terms(wanted, lane, prefer=prefer)
+        terms = _terms(wanted, lane, self.pool.limits, prefer=prefer)
         avoided = set(avoid)
         strikes: dict[Endpoint, int] = {}
         failure: HeadraceError | None = None
@@ -165,7 +166,7 @@ class ProvenFetcher:
         """
         assert self.together is not None
         wanted = list(chain.from_iterable(parts))
-        terms = _terms(wanted, "history", attempts_max=1)
+        terms = _terms(wanted, "history", self.pool.limits, attempts_max=1)
         served = await self.pool.run(lambda e: self.fetch_payloads(e, wanted), terms)
         came = iter(served.value)
         payloads = [list(islice(came, len(part))) for part in parts]
@@ -194,7 +195,7 @@ class ProvenFetcher:
         results: dict[bytes, Fetched] = {}
         if len(wanted) > 1:
             hashes = [block_hash for block_hash, _ in wanted]
-            terms = Terms(_range_text(hashes), CALLS_PER_BLOCK * len(hashes), prefer=prefer)
+            terms = _terms(hashes, "head", self.pool.limits, prefer=prefer)
             try:
                 served = await self.pool.run(lambda e: self.fetch_payloads(e, hashes), terms)
                 for (block_hash, seen_ms), payload in zip(wanted, served.value, strict=True):
@@ -240,6 +241,7 @@ class ProvenFetcher:
 def _terms(
     wanted: Sequence[BlockId],
     lane: Lane,
+    limits: IngestLimits,
     *,
     prefer: Endpoint | None = None,
     attempts_max: int | None = None,
@@ -252,6 +254,7 @@ def _terms(
         prefer=prefer,
         oldest_block=oldest,
         attempts_max=attempts_max,
+        repeat_seconds=limits.head_repeat_seconds if lane == "head" else None,
     )
 
 

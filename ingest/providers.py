@@ -11,14 +11,14 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, TypeVar
 
 import aiohttp
 import structlog
 
-from ingest.endpoint import Endpoint, EndpointHealth, Quarantine
+from ingest.endpoint import Endpoint, EndpointHealth, EndpointSpec
 from ingest.limits import IngestLimits
 from ingest.redact import parse_endpoint
 from ingest.rpc import RpcClient, open_session
@@ -53,18 +53,6 @@ _ABSENT_CODES = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class EndpointSpec:
-    """An endpoint as a user gives it."""
-
-    url: str = field(repr=False)
-    """Its address. Secret."""
-    weight: float = 1.0
-    """Share of the work it gets among equals."""
-    websocket_url: str | None = field(default=None, repr=False)
-    """Where heads are subscribed, where that differs from `url`. Secret."""
-
-
-@dataclass(frozen=True, slots=True)
 class Terms:
     """How a piece of work is to be placed."""
 
@@ -80,6 +68,11 @@ class Terms:
     """Oldest block it needs: endpoints that have pruned it are not asked."""
     attempts_max: int | None = None
     """Attempts over all endpoints; as many as the limits say, if not given."""
+    urgent: bool = False
+    """Asked also while the endpoint rests after a failure or has many requests in flight."""
+    repeat_seconds: float | None = None
+    """Asked again whenever no answer has come for so long, of the same endpoint where there is no
+    other: a request to a node that hung is often never answered, even when the node is back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,16 +191,7 @@ class ProviderPool:
         error : HeadraceError
             The proof that failed.
         """
-        seconds = min(
-            self.limits.quarantine_seconds_max,
-            self.limits.quarantine_seconds * 2**endpoint.lies,
-        )
-        endpoint.lies += 1
-        endpoint.errors += 1
-        endpoint.last_error = str(error)
-        endpoint.quarantine = Quarantine(
-            error.code, error.what_text, self.now_ms(), self.clock() + seconds
-        )
+        seconds = endpoint.begin_quarantine(error, self.clock(), self.now_ms())
         log.warning(
             "endpoint_quarantined",
             endpoint=endpoint.name,
@@ -293,7 +277,7 @@ class ProviderPool:
             if endpoint is not None:
                 endpoint.pace.begin(now, terms.calls)
                 return endpoint
-            ready = [e.pace.ready_at(now, terms.reserve) for e in fresh]
+            ready = [e.pace.ready_at(now, terms.reserve, urgent=terms.urgent) for e in fresh]
             soonest = min((at for at in ready if at is not None), default=None)
             self._freed.clear()
             try:
@@ -306,7 +290,7 @@ class ProviderPool:
         """The endpoint with the least load for its weight that may be asked now."""
         best, best_load = None, 0.0
         for endpoint in endpoints:
-            at = endpoint.pace.ready_at(now, terms.reserve)
+            at = endpoint.pace.ready_at(now, terms.reserve, urgent=terms.urgent)
             if at is None or at > now:
                 continue
             if endpoint is terms.prefer:
@@ -320,33 +304,53 @@ class ProviderPool:
     async def _run_hedged(
         self, endpoint: Endpoint, work: Work[T], terms: Terms, tried: set[Endpoint]
     ) -> Served[T]:
-        """Run work; when it is slow and another endpoint is idle, there too: the first wins."""
-        if len(self.endpoints) < 2:
+        """Run work; while it is slow, on another idle endpoint too: the first answer wins."""
+        repeat = terms.repeat_seconds
+        if len(self.endpoints) < 2 and repeat is None:
             return await self._run_on(endpoint, work)
+        # Where every answer is slow, asking twice would only make them slower.
+        usual = HEDGE_LATENCIES * (endpoint.latency_seconds or 0.0)
+        wait: float | None = max(repeat or self.limits.hedge_after_seconds, usual)
         running = {asyncio.ensure_future(self._run_on(endpoint, work))}
         try:
-            # Where every answer is slow, asking twice would only make them slower.
-            usual = HEDGE_LATENCIES * (endpoint.latency_seconds or 0.0)
-            patience = max(self.limits.hedge_after_seconds, usual)
-            done, running = await asyncio.wait(running, timeout=patience)
-            if not done:
-                now = self.clock()
-                others = [e for e in self._serving(terms) if e not in tried]
-                second = self._choose(others, now, terms)
+            while True:
+                done, running = await asyncio.wait(
+                    running, timeout=wait, return_when=asyncio.FIRST_COMPLETED
+                )
+                answered = [task for task in done if task.exception() is None]
+                if answered or (done and not running):
+                    return (answered or list(done))[0].result()
+                if done:
+                    continue
+                wait = wait if repeat is not None else None
+                second = self._second(terms, tried)
                 if second is not None:
-                    second.pace.begin(now, terms.calls)
                     tried.add(second)
-                    running.add(asyncio.ensure_future(self._run_on(second, work)))
+                    running.add(asyncio.ensure_future(self.run_on(second, work, terms.calls)))
                     log.info("request_hedged", slow=endpoint.name, second=second.name)
-            while running:
-                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                if not running or any(task.exception() is None for task in done):
-                    break
-            answered = [task for task in done if task.exception() is None]
-            return (answered or list(done))[0].result()
         finally:
             for task in running:
                 task.cancel()
+
+    def _second(self, terms: Terms, tried: set[Endpoint]) -> Endpoint | None:
+        """Who is asked while an answer is slow: an endpoint not tried yet, or any to repeat."""
+        now, serving = self.clock(), self._serving(terms)
+        fresh = self._choose([e for e in serving if e not in tried], now, terms)
+        if fresh is not None or terms.repeat_seconds is None:
+            return fresh
+        allowed = [e for e in serving if e.pace.refused_until <= now]
+        return min(allowed, key=lambda e: e.pace.in_flight, default=None)
+
+    async def run_on(self, endpoint: Endpoint, work: Work[T], calls: int = 1) -> Served[T]:
+        """Run one piece of work on one endpoint, once and at once.
+
+        Raises
+        ------
+        HeadraceError
+            It failed.
+        """
+        endpoint.pace.begin(self.clock(), calls)
+        return await self._run_on(endpoint, work)
 
     async def _run_on(self, endpoint: Endpoint, work: Work[T]) -> Served[T]:
         began = self.clock()

@@ -266,6 +266,15 @@ class HeadSilent(Transient):
     """No endpoint has given a head for long."""
 
     code = "HR-2058"
-    what = "no endpoint has named its latest block for {seconds} s; last: {last_error}"
-    why = "All endpoints are down, limited, or quarantined."
+    what = "no endpoint has named a head that counts for {seconds} s; last: {last_error}"
+    why = "All endpoints are down, limited or quarantined, or lack a block that is final here."
     fix = "Following goes on by itself when one is back; check the nodes and the network."
+
+
+class FinalBlockDenied(Permanent):
+    """An endpoint has another block, or none, where ours is final."""
+
+    code = "HR-2059"
+    what = "{endpoint} {has} block {number}, which is final here; its head is {head}"
+    why = "The node is on another branch or chain, was set back, or is not in sync."
+    fix = "Its heads are not followed. Check the node; `headrace doctor` compares the endpoints."

@@ -96,6 +96,8 @@ class FakeNode:
         self.sockets: list[web.WebSocketResponse] = []
         self.subscribed = asyncio.Event()
         self.gate: asyncio.Event | None = None
+        self.hold: Callable[[Any], asyncio.Event | None] = lambda _: None
+        self.held = asyncio.Event()
         self._answered = asyncio.Event()
         self._methods: dict[str, Callable[..., Any]] = {
             "eth_chainId": lambda: hex(self.chain_id),
@@ -152,6 +154,10 @@ class FakeNode:
         body = json.loads(await request.read())
         if self.gate is not None:
             await self.gate.wait()
+        holding = self.hold(body)
+        if holding is not None:
+            self.held.set()
+            await holding.wait()
         if self.intercept is not None:
             answer = self.intercept(body)
             if answer is not None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import structlog
 from aiohttp import web
 
 from ingest.head import HeadFollower
@@ -18,6 +19,8 @@ from ingest.limits import IngestLimits
 from ingest.proven import ProvenFetcher
 from ingest.providers import ProviderPool
 from schemas.chains import ChainFacts, load_chains
+from schemas.errors import HeadraceError
+from schemas.errors_canon import ReorgBelowFinalized
 from tests.ingest.fake_node import FakeBlock, FakeNode, fake_build, fake_chain
 from tests.ingest.head_sink import HeadSink
 from tests.ingest.patient import PATIENT
@@ -227,20 +230,102 @@ async def test_finality_by_depth() -> None:
         await sink.until(lambda s: s.holds(chain[10:]))
 
 
-async def test_a_branch_that_contradicts_finality_is_told_once_and_does_not_loop() -> None:
+async def ended(task: asyncio.Task[None]) -> HeadraceError:
+    """What ended the following."""
+    with pytest.raises(HeadraceError) as caught:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await task
+    return caught.value
+
+
+@pytest.mark.parametrize("blocks", [1, 8, 12, 15], ids=["far lower", "lower", "as high", "higher"])
+async def test_a_chain_without_our_final_block_ends_the_following(blocks: int) -> None:
     chain = fake_chain(20)
-    branch = fake_chain(15, "b", chain[7])
-    async with FakeNode(chain) as node, following(node, known=chain[10:15]) as (sink, *_):
+    branch = fake_chain(max(blocks, 6), "b", chain[7])
+    async with FakeNode(chain) as node, following(node, known=chain[10:15]) as (sink, _, task):
         await sink.until(lambda s: s.last_head() == chain[19].hash)
+        polls = node.requests
         await node.extend(branch, drop=12)
-        await sink.until(lambda s: s.last_head() == branch[-1].hash)
-        told = len(sink.heads)
-        assert sink.heads[-1].number == 22
-        assert min(h.number for h in sink.heads[-13:]) == 10, "back to the anchor's height"
-        calls = node.calls["eth_getBlockByHash"]
+        error = await ended(task)
+        assert isinstance(error, ReorgBelowFinalized)
+        assert error.data == {"head": branch[-1].number, "finalized": 10, "to_block": 9}
+        assert node.requests - polls <= 12, "two polls say it, and a walk that had begun"
+        assert {b.hash for b in branch}.isdisjoint(sink.head_hashes()), "a dead chain is not told"
+
+
+async def test_a_chain_that_was_reset_ends_the_following() -> None:
+    chain, other = fake_chain(20), fake_chain(4, "other")
+    before = FakeBlock(-1, "0x" + "00" * 32, "0x" + "00" * 32)
+    async with FakeNode(chain) as node, following(node, known=[before]) as (sink, _, task):
+        await sink.until(lambda s: any(f.number == 0 for f in s.finality))
+        await node.extend(other, drop=20)
+        assert isinstance(await ended(task), ReorgBelowFinalized)
+        assert sink.last_head() == chain[19].hash
+
+
+async def test_a_head_that_stays_below_our_final_block_ends_the_following_in_time() -> None:
+    chain = fake_chain(20)
+    limits = replace(FAST, final_absent_seconds=0.05)
+    async with (
+        FakeNode(chain) as node,
+        following(node, known=chain[10:15], limits=limits) as (sink, _, task),
+    ):
+        await sink.until(lambda s: s.last_head() == chain[19].hash)
+        await node.extend([], drop=12)
+        error = await ended(task)
+        assert isinstance(error, ReorgBelowFinalized)
+        assert error.data["head"] == 7
+
+
+async def test_a_gateway_whose_node_lags_below_our_final_block_does_not() -> None:
+    chain = fake_chain(30)
+    async with FakeNode(chain[:20]) as node, following(node, known=chain[10:15]) as (sink, f, task):
+        await sink.until(lambda s: s.last_head() == chain[19].hash)
+        await node.extend([], drop=12)
         await node.asked("eth_getBlockByNumber", 40)
-        assert len(sink.heads) == told
-        assert node.calls["eth_getBlockByHash"] <= calls + 15
+        await node.extend(chain[8:])
+        await sink.until(lambda s: s.last_head() == chain[29].hash)
+        assert not task.done()
+        assert f.progress().silent is None
+
+
+async def test_of_several_endpoints_the_one_that_denies_our_final_block_is_left() -> None:
+    chain = fake_chain(40)
+    branch = fake_chain(30, "b", chain[7])
+    async with (
+        FakeNode(chain[:20]) as first,
+        FakeNode(chain[:20]) as second,
+        FakeNode(chain[:20]) as third,
+        following(first, second, third, known=chain[10:15]) as (sink, follower, task),
+    ):
+        await sink.until(lambda s: s.last_head() == chain[19].hash)
+        nodes = (first, second, third)
+        leader = next(n for n in nodes if str(n._server.port) in follower.progress().leader)
+        await leader.extend(branch, drop=12)
+        for node in nodes:
+            if node is not leader:
+                await node.extend(chain[20:])
+        await sink.until(lambda s: s.last_head() == chain[39].hash)
+        assert not task.done()
+        assert {b.hash for b in branch}.isdisjoint(sink.head_hashes())
+
+
+async def test_where_most_endpoints_deny_our_final_block_the_following_ends() -> None:
+    chain = fake_chain(20)
+    branch = fake_chain(6, "b", chain[7])
+    async with (
+        FakeNode(chain) as first,
+        FakeNode(chain) as second,
+        FakeNode(chain) as third,
+        following(first, second, third, known=chain[10:15]) as (sink, follower, task),
+    ):
+        await sink.until(lambda s: s.last_head() == chain[19].hash)
+        nodes = (first, second, third)
+        leader = next(n for n in nodes if str(n._server.port) in follower.progress().leader)
+        other = next(n for n in nodes if n is not leader)
+        for node in (leader, other):
+            await node.extend(branch, drop=12)
+        assert isinstance(await ended(task), ReorgBelowFinalized)
 
 
 async def test_a_block_not_served_yet_is_asked_again_until_it_is() -> None:
@@ -288,6 +373,48 @@ async def test_a_node_that_is_down_for_a_while_is_followed_again() -> None:
         assert not task.done()
         node.intercept = None
         await sink.until(lambda s: s.holds(chain[10:]))
+
+
+async def test_a_node_that_answers_nothing_is_noticed_and_followed_as_soon_as_it_answers() -> None:
+    chain = fake_chain(30)
+    limits = replace(FAST, head_repeat_seconds=0.02, head_silent_seconds=0.2)
+    async with (
+        FakeNode(chain[:10]) as node,
+        following(node, known=chain[:10], limits=limits) as (sink, follower, task),
+    ):
+        await sink.until(lambda s: s.last_head() == chain[9].hash)
+        # Requests of now are never answered, not even when the node is back.
+        node.gate = hung = asyncio.Event()
+        with structlog.testing.capture_logs() as logs:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not any(entry["event"] == "head_silent" for entry in logs):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        progress = follower.progress()
+        assert progress.silent is not None
+        assert progress.heard_seconds_ago >= limits.head_silent_seconds
+        node.gate = None
+        await node.extend(chain[10:])
+        await sink.until(lambda s: s.holds(chain[10:]))
+        assert follower.progress().silent is None
+        assert not task.done()
+        hung.set()
+
+
+async def test_a_block_whose_request_hangs_is_asked_for_again() -> None:
+    chain = fake_chain(12)
+    limits = replace(FAST, head_repeat_seconds=0.02)
+    hung = asyncio.Event()
+    async with (
+        FakeNode(chain[:10]) as node,
+        following(node, known=chain[:10], limits=limits) as (sink, *_),
+    ):
+        await sink.until(lambda s: s.last_head() == chain[9].hash)
+        node.hold = lambda body: hung if "eth_getBlockReceipts" in str(body) else None
+        await node.extend(chain[10:])
+        await node.held.wait()
+        node.hold = lambda _: None
+        await sink.until(lambda s: s.holds(chain[10:]))
+        hung.set()
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import pytest
 from aiohttp import web
 
-from ingest.endpoint import Endpoint
+from ingest.endpoint import Endpoint, EndpointSpec
 from ingest.limits import IngestLimits
 from ingest.pace import Pace
-from ingest.providers import EndpointSpec, ProviderPool, Terms
+from ingest.providers import ProviderPool, Terms
 from ingest.rpc import RpcCall
 from schemas.errors_ingest import (
     AccessRefused,

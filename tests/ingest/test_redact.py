@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest.endpoint import EndpointSpec
 from ingest.limits import IngestLimits
-from ingest.providers import EndpointSpec, ProviderPool
+from ingest.providers import ProviderPool
 from ingest.redact import EndpointUrl, parse_endpoint, redact_url
 from ingest.rpc import RpcClient, open_session
 from schemas.errors import HeadraceError
