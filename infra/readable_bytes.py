@@ -61,7 +61,7 @@ def readable_query(query: str, describe: Callable[[str], str]) -> str | None:
 def _expression(name: str, kind: str) -> str | None:
     if _NULLABLE_FIXED.fullmatch(kind):
         return f"concat('0x', lower(hex({name})))"
-    if kind == "String":
+    if kind in ("String", "Nullable(String)"):
         # Bytes of any length have no type of their own: what is not text is shown as 0x….
         text = f"(isValidUTF8({name}) AND match({name}, '{_TEXT}'))"
         return f"if({text}, {name}, concat('0x', lower(hex({name}))))"

@@ -15,6 +15,7 @@ import numpy as np
 from ingest.build_transactions import build_transactions
 from ingest.tablecolumns import (
     block_rows,
+    drop_unreadable,
     fill_fields,
     nullable_counts,
     positions,
@@ -23,7 +24,12 @@ from ingest.tablecolumns import (
 )
 from ingest.wire import AnyReceipt, Block, Transaction, Withdrawal
 from schemas.columns import Column, ColumnBlock, Ragged
-from schemas.errors_verify import FieldMissing, ReceiptsCountMismatch
+from schemas.errors_verify import (
+    FieldMissing,
+    HexMalformed,
+    QuantityOutOfRange,
+    ReceiptsCountMismatch,
+)
 from schemas.segments import BlockSegment, SegmentName
 from schemas.tables import (
     BLOCKS,
@@ -55,9 +61,14 @@ _BLOCK_FIELDS = {
     "excess_blob_gas": "excess_blob_gas",
     "parent_beacon_block_root": "parent_beacon_block_root",
     "requests_hash": "requests_hash",
+    "block_access_list_hash": "block_access_list_hash",
+    "slot_number": "slot_number",
     "size_bytes": "size",
 }
 """Columns of ``blocks`` that hold one hex field of the block."""
+
+_HEADER_FIELDS = {name: field for name, field in _BLOCK_FIELDS.items() if name != "size_bytes"}
+"""Those of them that are of the header: `extra` keeps what their columns cannot hold."""
 
 _WITHDRAWAL_FIELDS = {
     "withdrawal_index": "index",
@@ -85,6 +96,9 @@ class BlockColumns:
 def build_header_columns(blocks: Sequence[Block]) -> dict[str, Column]:
     """Build the columns of ``blocks`` that the blocks' headers fill.
 
+    A field whose text does not fit its column is set to None, in `blocks` and in the column; what
+    that means is the verification's question.
+
     Parameters
     ----------
     blocks : sequence of Block
@@ -93,16 +107,21 @@ def build_header_columns(blocks: Sequence[Block]) -> dict[str, Column]:
     Returns
     -------
     dict
-        Columns by name: all but the counts. ``verification`` is ``off`` and ``unknown_fields``
-        empty until a verification knows better.
+        Columns by name: all but the counts. ``verification`` is ``off`` and ``extra`` empty until
+        the verification fills them.
 
     Raises
     ------
-    HexMalformed, QuantityOutOfRange, FieldMissing
-        Naming the block, the field and the value.
+    HexMalformed, QuantityOutOfRange
+        A field without which no row can be stored, naming the block, the field and the value.
     """
-    columns = fill_fields(BLOCKS, _BLOCK_FIELDS, blocks, block_rows(blocks, [1] * len(blocks)), "")
-    columns["unknown_fields"] = Ragged(np.zeros(len(blocks) + 1, np.int64), np.empty(0, np.uint8))
+    rows = block_rows(blocks, [1] * len(blocks))
+    try:
+        columns = fill_fields(BLOCKS, _BLOCK_FIELDS, blocks, rows, "")
+    except (HexMalformed, QuantityOutOfRange):
+        drop_unreadable(BLOCKS, _HEADER_FIELDS, blocks)
+        columns = fill_fields(BLOCKS, _BLOCK_FIELDS, blocks, rows, "")
+    columns["extra"] = Ragged(np.zeros(len(blocks) + 1, np.int64), np.empty(0, np.uint8))
     columns["verification"] = np.full(len(blocks), int(Verification.off), np.int8)
     return columns
 

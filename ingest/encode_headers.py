@@ -1,16 +1,19 @@
-"""Columns of the table ``blocks`` in, the RLP that each block's hash covers out.
+"""Encode headers as RLP, which each block's hash covers, from columns of the table ``blocks``.
 
-The fields up to the nonce are the same on every chain. What follows was added by forks; chains
-that forked otherwise are dialects, told by a field that only they have. Fields that no column
-holds are read from ``unknown_fields``. A dialect is a guess that only the hash can confirm, so a
-wrong one proves nothing false.
+The fields up to the extra data are the same on every chain. The seal follows: mix hash and nonce,
+or the two fields of an AuRa chain. The rest was added by forks; chains that forked otherwise are
+dialects, recognised by a field that only they have. Fields that no column holds are read from the
+column ``extra``. A dialect is a guess that only the hash can confirm, so a wrong one proves nothing
+false.
 
-Source: Yellow Paper 4.3, EIP-1559, 4895, 4844, 4788, 7685. Avalanche's order was confirmed by the
-hashes of C-Chain blocks from before Durango and from after Helicon.
+Source: Yellow Paper 4.3, EIP-1559, 4895, 4844, 4788, 7685, 7928, 7843; OpenEthereum for
+``sealFields``. Avalanche's order was confirmed by the hashes of C-Chain blocks from before Durango
+and from after Helicon.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -34,6 +37,8 @@ _ETHEREUM = (
     "excess_blob_gas",
     "parent_beacon_block_root",
     "requests_hash",
+    "block_access_list_hash",
+    "slot_number",
 )
 """Columns that follow the nonce, in order; those that are null are left out."""
 
@@ -63,7 +68,11 @@ _BYTES_FIELDS = frozenset({"extDataHash"})
 """JSON fields of dialects that are bytes; the others are numbers."""
 
 
-def encode_headers(blocks: ColumnBlock) -> list[bytes]:
+_SEAL = 2
+"""Items of a header's seal."""
+
+
+def encode_headers(blocks: ColumnBlock) -> list[bytes | None]:
     """The RLP of each header, whose keccak is the block's hash.
 
     Parameters
@@ -73,52 +82,102 @@ def encode_headers(blocks: ColumnBlock) -> list[bytes]:
 
     Returns
     -------
-    list of bytes
-        One a block. Fields that this version does not know are not in it.
+    list of bytes or None
+        One a block. Fields that this version does not know are not in it. None where a field
+        that every header has is null.
     """
     column: dict[str, Any] = blocks.columns
-    required = [
+    heads = zip(
         word_parts(column["parent_hash"]),
-        word_parts(column["ommers_hash"]),
-        fixed_parts(column["miner"], ADDRESS),
-        word_parts(column["state_root"]),
-        word_parts(column["transactions_root"]),
-        word_parts(column["receipts_root"]),
-        fixed_parts(column["logs_bloom"], BLOOM),
-        uint_parts(column["difficulty"]),
+        optional_parts(column["ommers_hash"], word_parts),
+        optional_parts(column["miner"], lambda values: fixed_parts(values, ADDRESS)),
+        optional_parts(column["state_root"], word_parts),
+        optional_parts(column["transactions_root"], word_parts),
+        optional_parts(column["receipts_root"], word_parts),
+        optional_parts(column["logs_bloom"], lambda values: fixed_parts(values, BLOOM)),
+        optional_parts(column["difficulty"], uint_parts),
         uint_parts(column["block_number"]),
-        uint_parts(column["gas_limit"]),
-        uint_parts(column["gas_used"]),
+        optional_parts(column["gas_limit"], uint_parts),
+        optional_parts(column["gas_used"], uint_parts),
         uint_parts(column["block_time"]),
-        byte_parts(column["extra_data"]),
-        word_parts(column["mix_hash"]),
-        fixed_parts(column["nonce"], b"\x88"),
-    ]
+        optional_parts(column["extra_data"], byte_parts),
+        strict=True,
+    )
+    seals: Iterable[tuple[bytes | None, ...]] = zip(
+        optional_parts(column["mix_hash"], word_parts),
+        optional_parts(column["nonce"], lambda values: fixed_parts(values, b"\x88")),
+        strict=True,
+    )
     later = [
         optional_parts(column[name], word_parts if name.endswith(("root", "hash")) else uint_parts)
         for name in _ETHEREUM
     ]
-    heads, tails = zip(*required, strict=True), zip(*later, strict=True)
-    texts = column["unknown_fields"]
+    texts = column["extra"]
     ends, raw = texts.offsets.tolist(), texts.values.tobytes()
-    encoded = []
-    for row, (head, tail) in enumerate(zip(heads, tails, strict=True)):
+    encoded: list[bytes | None] = []
+    tails = zip(*later, strict=True)
+    for row, (head, seal, tail) in enumerate(zip(heads, seals, tails, strict=True)):
         if ends[row] < ends[row + 1]:
-            tail = _dialect_tail(raw[ends[row] : ends[row + 1]], tail)
-        encoded.append(encode_list([*head, *[part for part in tail if part is not None]]))
+            fields = _json_object(raw[ends[row] : ends[row + 1]])
+            seal, tail = _seal(fields, seal), _dialect_tail(fields, tail)
+        needed = [part for part in (*head, *seal) if part is not None]
+        if len(needed) < len(head) + _SEAL:
+            encoded.append(None)
+        else:
+            encoded.append(encode_list([*needed, *[part for part in tail if part is not None]]))
     return encoded
 
 
-def _dialect_tail(unknown: bytes, tail: tuple[bytes | None, ...]) -> tuple[bytes | None, ...]:
+def _json_object(text: bytes) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return {}
+
+
+def _seal(fields: dict[str, Any], seal: tuple[bytes | None, ...]) -> tuple[bytes | None, ...]:
+    """The two items of the seal; from ``sealFields``, which are RLP, where a column is null.
+
+    Items of other numbers are refused: they could hide fields that follow the seal. So are items
+    of 32 and 8 bytes, which are mix hash and nonce and have columns of their own.
+    """
+    if None not in seal or "sealFields" not in fields:
+        return seal
+    try:
+        items = [bytes.fromhex(text[2:]) for text in fields["sealFields"]]
+    except (TypeError, ValueError):
+        return seal
+    sizes = [_string_size(item) for item in items]
+    if len(items) != _SEAL or None in sizes or sizes == [32, 8]:
+        return seal
+    return tuple(items)
+
+
+def _string_size(item: bytes) -> int | None:
+    """The size of the one RLP string that `item` is; None where it is anything else."""
+    if len(item) == 1 and item[0] < 0x80:
+        return 1
+    if item and 0x80 <= item[0] <= 0xB7:
+        size = item[0] - 0x80
+        return size if len(item) == size + 1 else None
+    if len(item) > 1 and item[0] == 0xB8 and item[1] > 55:
+        return item[1] if len(item) == item[1] + 2 else None
+    return None
+
+
+def _dialect_tail(
+    fields: dict[str, Any], tail: tuple[bytes | None, ...]
+) -> tuple[bytes | None, ...]:
     """What follows the nonce where a header has fields that no column holds."""
     parts = dict(zip(_ETHEREUM, tail, strict=True))
+    order = next((order for mark, order in _DIALECTS.items() if mark in fields), None)
+    if order is None:
+        return tail
     try:
-        fields = msgspec.json.decode(unknown, type=dict[str, Any])
-        order = next(order for mark, order in _DIALECTS.items() if mark in fields)
         for name in order:
             if name in fields:
                 parts[name] = _json_part(name, fields[name])
-    except (StopIteration, TypeError, ValueError):
+    except (TypeError, ValueError):
         return tail
     return tuple(parts.get(name) for name in order)
 

@@ -45,9 +45,12 @@ def row_ranges(blocks: ColumnBlock, table: ColumnBlock) -> Ranges:
     return list(zip(starts, stops, strict=True))
 
 
-def header_hashes(blocks: ColumnBlock) -> list[bytes]:
-    """keccak(rlp(header)) of each block, of the header fields that this version knows."""
-    return [keccak(encoded) for encoded in encode_headers(blocks)]
+def header_hashes(blocks: ColumnBlock) -> list[bytes | None]:
+    """keccak(rlp(header)) of each block, of the header fields that this version knows.
+
+    None where a header lacks a field that every header has.
+    """
+    return [None if encoded is None else keccak(encoded) for encoded in encode_headers(blocks)]
 
 
 def receipt_blooms(logs: ColumnBlock, owners: npt.NDArray[np.int64], count: int) -> Bytes:

@@ -30,8 +30,8 @@ FetchPayloads: TypeAlias = Callable[[Endpoint, Sequence[BlockId]], Awaitable[lis
 
 PROOF_CODES = "HR-22"
 """Errors of ingest/verify.py and ingest/build.py begin so."""
-OUR_LIMIT_CODES = frozenset({"HR-2202", "HR-2211"})
-"""Failures that say that a chain is newer than this version: nobody is blamed for them."""
+OUR_LIMIT_CODES = frozenset({"HR-2202", "HR-2211", "HR-2214"})
+"""Failures by what this version does not know of a chain: no endpoint is quarantined for them."""
 RACE_CODES = frozenset({"HR-2212", "HR-2230", "HR-2235", "HR-2241"})
 """Proofs that fail also without a lie, by a reorg between two calls; it is one when it lasts."""
 CUT_CODES = frozenset({"HR-2242"})
@@ -130,7 +130,7 @@ class ProvenFetcher:
             except HeadraceError as error:
                 if not is_proof_failure(error):
                     raise
-                failure = error
+                failure = type(error)(**error.data | {"endpoint": served.endpoint.name})
             if failure.code in CUT_CODES and served.endpoint.narrow_logs(len(wanted)):
                 # Each time to half of the blocks, so this ends; only then an attempt counts.
                 continue

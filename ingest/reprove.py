@@ -137,7 +137,8 @@ def _check_headers(blocks: ColumnBlock, report: _Report) -> None:
         elif row and parents[row] != report.hashes[row - 1]:
             report.add(row, "parent_hash is not the hash of the block before")
         if report.level(row) >= Verification.header and computed != report.hashes[row]:
-            report.add(row, f"its header hashes to 0x{computed.hex()}", header=True)
+            what = f"hashes to 0x{computed.hex()}" if computed else "lacks a field and has no hash"
+            report.add(row, f"its header {what}", header=True)
 
 
 def _check_transactions(blocks: ColumnBlock, transactions: ColumnBlock, report: _Report) -> None:
@@ -146,7 +147,8 @@ def _check_transactions(blocks: ColumnBlock, transactions: ColumnBlock, report: 
     _check_counts(blocks, "transaction_count", ranges, report)
     encoded = encode_transactions(transactions)
     hashes = rows_of(transactions.columns["transaction_hash"])
-    roots = rows_of(blocks.columns["transactions_root"])
+    wanted: Any = blocks.columns["transactions_root"]
+    roots = rows_of(wanted.values)
     for row, (start, stop) in enumerate(ranges):
         own = encoded[start:stop]
         if None in own or report.level(row) < Verification.receipts:
@@ -192,8 +194,9 @@ def _check_receipt_roots(
     stated: Any = transactions.columns["log_count"]
     owners = np.repeat(np.arange(transactions.rows), stated.values)
     blooms = receipt_blooms(logs, owners, transactions.rows)
-    expected = rows_of(blocks.columns["receipts_root"])
-    differs = np.any(block_blooms(blooms, ranges) != blocks.columns["logs_bloom"], axis=1)
+    header: dict[str, Any] = blocks.columns
+    expected = rows_of(header["receipts_root"].values)
+    differs = np.any(block_blooms(blooms, ranges) != header["logs_bloom"].values, axis=1)
     numbers: Any = blocks.columns["block_number"]
     roots = receipt_roots(transactions, logs, blooms, ranges)
     for number, root, wanted, bloom in zip(numbers.tolist(), roots, expected, differs, strict=True):

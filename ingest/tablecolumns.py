@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -10,9 +10,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ingest.hexcolumns import AnyRows, HexTexts, Rows, hex_columns
+from ingest.hexcolumns import AnyRows, HexTexts, Rows, hex_column, hex_columns
 from ingest.wire import Block
 from schemas.columns import Column, ColumnBlock, Nullable
+from schemas.errors_verify import HexMalformed, QuantityOutOfRange
 from schemas.tables import Table
 
 
@@ -25,6 +26,22 @@ def fill_fields(
     else:
         wanted = field_texts(table, fields, values_by_field(payloads), what)
     return dict(zip(fields, hex_columns(wanted, rows), strict=True))
+
+
+def drop_unreadable(table: Table, fields: dict[str, str], payloads: Iterable[Any]) -> None:
+    """Set fields to None whose text their nullable column of `table` cannot hold."""
+    kinds = {
+        attribute: kind
+        for column, attribute in fields.items()
+        if (kind := table.column(column).kind).shape == "nullable"
+    }
+    nowhere = Rows(["0x0"], ["0x"], [1])
+    for payload in payloads:
+        for attribute, kind in kinds.items():
+            try:
+                hex_column(kind, [getattr(payload, attribute)], attribute, nowhere)
+            except (HexMalformed, QuantityOutOfRange):
+                setattr(payload, attribute, None)
 
 
 def field_texts(

@@ -17,6 +17,7 @@ import numpy as np
 from ingest.build import BlockColumns, build_block_columns, build_header_columns
 from ingest.build_logs import LogColumns, build_log_columns, build_scanned_log_columns
 from ingest.encode_transactions import KNOWN_TYPES, encode_transactions
+from ingest.hexcolumns import clip
 from ingest.keccak import keccak
 from ingest.places import (
     block_place,
@@ -34,13 +35,20 @@ from ingest.rlpcolumns import rows_of
 from ingest.scanned import ScannedReceipts
 from ingest.verdict import Verdict
 from ingest.verify_receipts import prove_receipts
-from ingest.wire import Block, Receipt, unknown_header_fields
+from ingest.wire import (
+    HEADER_FIELDS,
+    Block,
+    Receipt,
+    extra_header_fields,
+    missing_header_field,
+)
 from schemas.chains import ChainFacts, load_chains
-from schemas.columns import Column, ColumnBlock, from_python
+from schemas.columns import Column, ColumnBlock, Nullable, from_python
 from schemas.errors_verify import (
     BlockHashMismatch,
     BlockNumberGap,
     FieldMissing,
+    HeaderNotProvable,
     ParentMismatch,
     TransactionHashMismatch,
     TransactionsRootMismatch,
@@ -95,7 +103,7 @@ def prove_segment(
     ------
     HexMalformed, QuantityOutOfRange, FieldMissing, TopicsTooMany
         A value cannot be stored.
-    BlockHashMismatch, UnknownHeaderFields, ParentMismatch, BlockNumberGap
+    BlockHashMismatch, UnknownHeaderFields, HeaderNotProvable, ParentMismatch, BlockNumberGap
         From level ``header``.
     ReceiptsOfAnotherBlock, ReceiptMisplaced, LogMisplaced, LogIndexGap, LogRemoved, …
         At every level, more strictly from ``receipts``.
@@ -106,7 +114,7 @@ def prove_segment(
     """
     facts = load_chains()["local"] if facts is None else facts
     header = build_header_columns(blocks)
-    header["unknown_fields"] = check_headers(blocks, header, level)
+    header["extra"] = check_headers(blocks, header, level)
     strict = level >= Verification.receipts
     for row, block in enumerate(blocks):
         if strict:
@@ -186,36 +194,48 @@ def check_headers(
     Returns
     -------
     Column
-        The column ``unknown_fields``: JSON where a header has some that its hash may cover.
+        The column ``extra``: JSON where a header has fields that its hash may cover and that no
+        column holds.
 
     Raises
     ------
-    BlockHashMismatch, UnknownHeaderFields, ParentMismatch, BlockNumberGap
+    BlockHashMismatch, UnknownHeaderFields, HeaderNotProvable, ParentMismatch, BlockNumberGap
     """
     columns: dict[str, Any] = header
     claimed = rows_of(columns["block_hash"])
     computed = header_hashes(ColumnBlock(BLOCKS.name, len(blocks), header))
     unknown = [
-        {} if computed[row] == claimed[row] else unknown_header_fields(block)
+        {} if computed[row] == claimed[row] else extra_header_fields(block)
         for row, block in enumerate(blocks)
     ]
     texts = [msgspec.json.encode(fields, order="sorted") if fields else b"" for fields in unknown]
     kept = from_python(parse_kind("string"), texts)
     if any(unknown):
         # Some chains extend the header in ways that are known: see ingest/encode_headers.py.
-        extended = header | {"unknown_fields": kept}
+        extended = header | {"extra": kept}
         computed = header_hashes(ColumnBlock(BLOCKS.name, len(blocks), extended))
     if level < Verification.header:
         return kept
     for row, block in enumerate(blocks):
         if computed[row] == claimed[row]:
             continue
-        if unknown[row]:
-            fields = ", ".join(sorted(unknown[row]))
-            raise UnknownHeaderFields(fields=fields, **block_place(block))
-        raise BlockHashMismatch(computed=_hex(computed[row]), **block_place(block))
+        _refuse_header(block, computed[row], unknown[row])
     _check_links(blocks, columns, claimed)
     return kept
+
+
+def _refuse_header(block: Block, computed: bytes | None, extra: dict[str, object]) -> None:
+    """Say why a header does not have the block's hash."""
+    place = block_place(block)
+    for name in HEADER_FIELDS:
+        if name in extra:
+            raise HeaderNotProvable(field=name, value=clip(extra[name]), **place)
+    if computed is None:
+        name = missing_header_field(block)
+        raise HeaderNotProvable(field=name, value="absent or null", **place)
+    if unknown := extra.keys() - {"sealFields"}:
+        raise UnknownHeaderFields(fields=", ".join(sorted(unknown)), **place)
+    raise BlockHashMismatch(computed=_hex(computed), **place)
 
 
 def _check_links(blocks: Sequence[Block], columns: dict[str, Any], hashes: list[bytes]) -> None:
@@ -291,7 +311,8 @@ def _prove_withdrawals(blocks: Sequence[Block], columns: BlockColumns) -> None:
 
 
 def _fixed_rows(table: ColumnBlock, name: str) -> list[bytes]:
-    return rows_of(table.columns[name])
+    column: Any = table.columns[name]
+    return rows_of(column.values if isinstance(column, Nullable) else column)
 
 
 def _hex(value: bytes) -> str:

@@ -44,7 +44,7 @@ def header_speaks_of_itself(blocks: ColumnBlock, facts: ChainFacts) -> Mask:
     own = np.ones(blocks.rows, np.bool_)
     if facts.settled_by:
         mark = f'"{facts.settled_by}"'.encode()
-        texts: Any = blocks.columns["unknown_fields"]
+        texts: Any = blocks.columns["extra"]
         ends, raw = texts.offsets.tolist(), texts.values.tobytes()
         for row in range(blocks.rows):
             own[row] = mark not in raw[ends[row] : ends[row + 1]]
@@ -85,7 +85,7 @@ def check_blooms(
         A header's bloom names what no log has.
     """
     column: Any = table.columns["logs_bloom"]
-    bits = np.unpackbits(column, axis=1).view(np.bool_)
+    bits = np.unpackbits(column.values, axis=1).view(np.bool_)
     found = BloomCheck(
         bits,
         header_speaks_of_itself(table, facts),

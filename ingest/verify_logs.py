@@ -121,7 +121,7 @@ def verify_logs_only(
     """
     facts = load_chains()["local"] if facts is None else facts
     header = build_header_columns(blocks)
-    header["unknown_fields"] = check_headers(blocks, header, level)
+    header["extra"] = check_headers(blocks, header, level)
     columns = build_block_columns(blocks, None, header)
     if isinstance(logs, ScannedLogs):
         built = build_scanned_log_columns(blocks, logs, columns, in_receipts=False)

@@ -54,7 +54,8 @@ def prove_receipts(
     transactions = columns.transactions
     ranges = row_ranges(columns.blocks, transactions)
     count = transactions.rows
-    expected = rows_of(columns.blocks.columns["receipts_root"])
+    wanted_roots: Any = columns.blocks.columns["receipts_root"]
+    expected = rows_of(wanted_roots.values)
     given = _given_blooms(blocks, receipts)
     blooms = as_array(given.values)
     # The root covers each receipt's bloom, so blooms that give the root are the true ones.
@@ -97,9 +98,8 @@ def _given_blooms(blocks: Sequence[Block], receipts: Sequence[Sequence[ReceiptFi
 
 def _differing_blooms(blooms: Bytes, header: ColumnBlock, ranges: Ranges) -> npt.NDArray[np.bool_]:
     """Which headers have another bloom than their receipts have together."""
-    differs: npt.NDArray[np.bool_] = np.any(
-        block_blooms(blooms, ranges) != header.columns["logs_bloom"], axis=1
-    )
+    own: Any = header.columns["logs_bloom"]
+    differs: npt.NDArray[np.bool_] = np.any(block_blooms(blooms, ranges) != own.values, axis=1)
     return differs
 
 
@@ -129,7 +129,7 @@ def _check_gas(blocks: Sequence[Block], columns: BlockColumns, ranges: Ranges) -
     firsts = [start for start, stop in ranges if start < stop]
     before[firsts] = 0
     wrong = np.flatnonzero((totals < before) | (totals - before != steps))
-    for block, gas, (start, stop) in zip(blocks, header.tolist(), ranges, strict=True):
+    for block, gas, (start, stop) in zip(blocks, header.values.tolist(), ranges, strict=True):
         inside = wrong[(wrong >= start) & (wrong < stop)]
         if len(inside):
             at = int(inside[0])

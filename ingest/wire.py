@@ -2,7 +2,7 @@
 
 Values stay the hex text that the node sent; `ingest.build` turns whole segments of them into
 columns at once. Fields that no column needs are not declared, so they cost nothing; header fields
-that this version does not know survive in `Block.source` (see `unknown_header_fields`).
+that this version does not know survive in `Block.source` (see `extra_header_fields`).
 
 Source: the execution-apis specification, and op-geth for OP-stack deposits.
 """
@@ -145,25 +145,27 @@ class Block(msgspec.Struct, gc=False, rename="camel"):
     hash: str
     number: str
     parent_hash: str
-    sha3_uncles: str
-    miner: str
-    state_root: str
-    transactions_root: str
-    receipts_root: str
-    logs_bloom: str
-    difficulty: str
-    gas_limit: str
-    gas_used: str
     timestamp: str
-    extra_data: str
-    mix_hash: str
-    nonce: str
+    sha3_uncles: str | None = None
+    miner: str | None = None
+    state_root: str | None = None
+    transactions_root: str | None = None
+    receipts_root: str | None = None
+    logs_bloom: str | None = None
+    difficulty: str | None = None
+    gas_limit: str | None = None
+    gas_used: str | None = None
+    extra_data: str | None = None
+    mix_hash: str | None = None
+    nonce: str | None = None
     base_fee_per_gas: str | None = None
     withdrawals_root: str | None = None
     blob_gas_used: str | None = None
     excess_blob_gas: str | None = None
     parent_beacon_block_root: str | None = None
     requests_hash: str | None = None
+    block_access_list_hash: str | None = None
+    slot_number: str | None = None
     size: str | None = None
     transactions: list[Transaction | str] | None = None
     """Transactions, or their hashes where the block was asked for without them."""
@@ -194,6 +196,8 @@ HEADER_FIELDS = (
     "excessBlobGas",
     "parentBeaconBlockRoot",
     "requestsHash",
+    "blockAccessListHash",
+    "slotNumber",
 )
 """Header fields in the order in which the hash covers them."""
 
@@ -207,6 +211,8 @@ _BESIDE_HEADER = frozenset(
         "withdrawals",
         "author",
         "sealFields",
+        "signature",
+        "step",
         "l1BlockNumber",
         "sendCount",
         "sendRoot",
@@ -214,6 +220,13 @@ _BESIDE_HEADER = frozenset(
     }
 )
 """Fields of a block object that are known not to be under the hash."""
+
+_HEADER_ATTRIBUTES = {
+    field.encode_name: field.name
+    for field in msgspec.structs.fields(Block)
+    if field.encode_name in HEADER_FIELDS
+}
+"""Attributes of `Block` by their JSON names."""
 
 T = TypeVar("T")
 
@@ -293,11 +306,12 @@ def decode_logs(result: bytes | msgspec.Raw) -> list[Log] | None:
     return _decode(list[Log], result, "eth_getLogs")
 
 
-def unknown_header_fields(block: Block) -> dict[str, object]:
-    """Fields of the block's JSON that this version does not know and that are not null.
+def extra_header_fields(block: Block) -> dict[str, object]:
+    """Fields of the block's JSON that may be under its hash and that no column holds.
 
-    They may be under the block's hash. Reading them parses the JSON a second time, so this is
-    asked only where the hash does not match.
+    These are fields that this version does not know, header fields whose text fits no column, and
+    the seal of a header that has no nonce or no mix hash. Reading them parses the JSON a second
+    time, so this is called only where the hash does not match.
 
     Returns
     -------
@@ -306,9 +320,18 @@ def unknown_header_fields(block: Block) -> dict[str, object]:
     """
     if block.source is None:
         return {}
-    fields = _object.decode(block.source)
-    unknown = {}
-    for name, raw in fields.items():
-        if name not in HEADER_FIELDS and name not in _BESIDE_HEADER and bytes(raw) != b"null":
-            unknown[name] = msgspec.json.decode(raw)
-    return unknown
+    held = {name for name, field in _HEADER_ATTRIBUTES.items() if getattr(block, field) is not None}
+    known = held | _BESIDE_HEADER
+    if block.mix_hash is None or block.nonce is None:
+        known -= {"sealFields"}
+    return {
+        name: msgspec.json.decode(raw)
+        for name, raw in _object.decode(block.source).items()
+        if name not in known and bytes(raw) != b"null"
+    }
+
+
+def missing_header_field(block: Block) -> str:
+    """The first field that every header has and this one lacks."""
+    needed = HEADER_FIELDS[: HEADER_FIELDS.index("nonce") + 1]
+    return next(name for name in needed if getattr(block, _HEADER_ATTRIBUTES[name]) is None)

@@ -118,8 +118,11 @@ class LayoutChanged(Permanent):
 
     code = "HR-4013"
     what = "the table {table} stands with another layout than the one declared"
-    why = "its declaration (an event's parameters or an ABI) changed since it was made: {detail}"
-    fix = "give the event another table name, or use a new data directory"
+    why = "its declaration (an ABI, or this version's columns) changed since it was made: {detail}"
+    fix = (
+        "give an event of yours another table name; where a table of Headrace itself changed, "
+        "index anew into another directory (`headrace run --data NEW_DIRECTORY`) or ClickHouse"
+    )
 
 
 class DatabaseNewer(Permanent):

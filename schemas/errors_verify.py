@@ -11,7 +11,17 @@ from schemas.errors import Permanent
 _ASK_ANOTHER = "It is fetched from another provider; nothing of this answer is stored."
 
 
-class PayloadInvalid(Permanent):
+class AnswerRefused(Permanent):
+    """An answer that could not be read or proven; `data["endpoint"]`, where given, served it."""
+
+    @property
+    def what_text(self) -> str:
+        """What happened, behind the endpoint's name where it is known."""
+        endpoint = self.data.get("endpoint")
+        return super().what_text if endpoint is None else f"{endpoint}: {super().what_text}"
+
+
+class PayloadInvalid(AnswerRefused):
     """JSON that is not of the shape that the method promises."""
 
     code = "HR-2200"
@@ -20,7 +30,7 @@ class PayloadInvalid(Permanent):
     fix = _ASK_ANOTHER
 
 
-class HexMalformed(Permanent):
+class HexMalformed(AnswerRefused):
     """A value that is not the hex that its field asks for."""
 
     code = "HR-2201"
@@ -29,7 +39,7 @@ class HexMalformed(Permanent):
     fix = _ASK_ANOTHER
 
 
-class QuantityOutOfRange(Permanent):
+class QuantityOutOfRange(AnswerRefused):
     """A number that does not fit its column."""
 
     code = "HR-2202"
@@ -38,7 +48,7 @@ class QuantityOutOfRange(Permanent):
     fix = "If another provider agrees, report it: the column must be widened."
 
 
-class FieldMissing(Permanent):
+class FieldMissing(AnswerRefused):
     """A field without which the row cannot be stored."""
 
     code = "HR-2203"
@@ -47,7 +57,7 @@ class FieldMissing(Permanent):
     fix = _ASK_ANOTHER
 
 
-class TopicsTooMany(Permanent):
+class TopicsTooMany(AnswerRefused):
     """A log with more than four topics."""
 
     code = "HR-2204"
@@ -56,7 +66,7 @@ class TopicsTooMany(Permanent):
     fix = _ASK_ANOTHER
 
 
-class BlockHashMismatch(Permanent):
+class BlockHashMismatch(AnswerRefused):
     """keccak(rlp(header)) is another hash than the node says."""
 
     code = "HR-2210"
@@ -65,7 +75,7 @@ class BlockHashMismatch(Permanent):
     fix = "Another provider is asked. If all agree, this chain needs a lower --verify level."
 
 
-class UnknownHeaderFields(Permanent):
+class UnknownHeaderFields(AnswerRefused):
     """A header that this version cannot encode."""
 
     code = "HR-2211"
@@ -74,7 +84,7 @@ class UnknownHeaderFields(Permanent):
     fix = "Upgrade Headrace; until then `--verify off` stores the chain unproven."
 
 
-class ParentMismatch(Permanent):
+class ParentMismatch(AnswerRefused):
     """Neighbouring blocks that are not linked."""
 
     code = "HR-2212"
@@ -83,7 +93,7 @@ class ParentMismatch(Permanent):
     fix = "Both are fetched again."
 
 
-class BlockNumberGap(Permanent):
+class BlockNumberGap(AnswerRefused):
     """Blocks of a segment that do not follow one another."""
 
     code = "HR-2213"
@@ -92,7 +102,19 @@ class BlockNumberGap(Permanent):
     fix = _ASK_ANOTHER
 
 
-class ReceiptsRootMismatch(Permanent):
+class HeaderNotProvable(AnswerRefused):
+    """A header without a field that is needed to compute its hash."""
+
+    code = "HR-2214"
+    what = "block {number} ({hash}): the header's {field} is {value}, so it cannot be hashed"
+    why = "The chain's headers are of another form than Ethereum's, or the node altered this one."
+    fix = (
+        "Other endpoints are asked. If all agree, `--verify off` stores the chain unproven: the "
+        "column is then null and `extra` keeps the text."
+    )
+
+
+class ReceiptsRootMismatch(AnswerRefused):
     """Receipts and logs that are not those of the header."""
 
     code = "HR-2220"
@@ -101,7 +123,7 @@ class ReceiptsRootMismatch(Permanent):
     fix = "Another provider is asked. If all agree, this chain needs a lower --verify level."
 
 
-class TransactionsRootMismatch(Permanent):
+class TransactionsRootMismatch(AnswerRefused):
     """Transactions that are not those of the header."""
 
     code = "HR-2221"
@@ -112,7 +134,7 @@ class TransactionsRootMismatch(Permanent):
     fix = "Another provider is asked. If all agree, this chain needs a lower --verify level."
 
 
-class TransactionHashMismatch(Permanent):
+class TransactionHashMismatch(AnswerRefused):
     """A transaction whose hash is not its own."""
 
     code = "HR-2222"
@@ -121,7 +143,7 @@ class TransactionHashMismatch(Permanent):
     fix = _ASK_ANOTHER
 
 
-class WithdrawalsRootMismatch(Permanent):
+class WithdrawalsRootMismatch(AnswerRefused):
     """Withdrawals that are not those of the header."""
 
     code = "HR-2223"
@@ -132,7 +154,7 @@ class WithdrawalsRootMismatch(Permanent):
     fix = "Another provider is asked. If all agree, the chain's entry in chains.toml is wrong."
 
 
-class BloomMismatch(Permanent):
+class BloomMismatch(AnswerRefused):
     """A logs bloom that is not that of the logs."""
 
     code = "HR-2224"
@@ -141,7 +163,7 @@ class BloomMismatch(Permanent):
     fix = _ASK_ANOTHER
 
 
-class ReceiptsOfAnotherBlock(Permanent):
+class ReceiptsOfAnotherBlock(AnswerRefused):
     """Receipts that name another block."""
 
     code = "HR-2230"
@@ -150,7 +172,7 @@ class ReceiptsOfAnotherBlock(Permanent):
     fix = "Block and receipts are fetched again."
 
 
-class ReceiptsCountMismatch(Permanent):
+class ReceiptsCountMismatch(AnswerRefused):
     """More or fewer receipts than transactions."""
 
     code = "HR-2231"
@@ -159,7 +181,7 @@ class ReceiptsCountMismatch(Permanent):
     fix = _ASK_ANOTHER
 
 
-class ReceiptMisplaced(Permanent):
+class ReceiptMisplaced(AnswerRefused):
     """A receipt that does not say what its transaction says."""
 
     code = "HR-2232"
@@ -168,7 +190,7 @@ class ReceiptMisplaced(Permanent):
     fix = _ASK_ANOTHER
 
 
-class LogMisplaced(Permanent):
+class LogMisplaced(AnswerRefused):
     """A log that names another block or transaction than the one it came with."""
 
     code = "HR-2233"
@@ -177,7 +199,7 @@ class LogMisplaced(Permanent):
     fix = _ASK_ANOTHER
 
 
-class LogIndexGap(Permanent):
+class LogIndexGap(AnswerRefused):
     """Log indexes that are not 0…n-1."""
 
     code = "HR-2234"
@@ -186,7 +208,7 @@ class LogIndexGap(Permanent):
     fix = _ASK_ANOTHER
 
 
-class LogRemoved(Permanent):
+class LogRemoved(AnswerRefused):
     """A log that the node marks as removed by a reorg."""
 
     code = "HR-2235"
@@ -195,7 +217,7 @@ class LogRemoved(Permanent):
     fix = "Block and logs are fetched again."
 
 
-class GasMismatch(Permanent):
+class GasMismatch(AnswerRefused):
     """Gas used that does not add up."""
 
     code = "HR-2236"
@@ -204,7 +226,7 @@ class GasMismatch(Permanent):
     fix = _ASK_ANOTHER
 
 
-class TransactionMisplaced(Permanent):
+class TransactionMisplaced(AnswerRefused):
     """A transaction that names another place than the one it came at."""
 
     code = "HR-2237"
@@ -213,7 +235,7 @@ class TransactionMisplaced(Permanent):
     fix = _ASK_ANOTHER
 
 
-class LogOutsideFilter(Permanent):
+class LogOutsideFilter(AnswerRefused):
     """A log that was not asked for."""
 
     code = "HR-2240"
@@ -222,7 +244,7 @@ class LogOutsideFilter(Permanent):
     fix = _ASK_ANOTHER
 
 
-class LogOfUnknownBlock(Permanent):
+class LogOfUnknownBlock(AnswerRefused):
     """A log of a block that was not asked for, or of another branch."""
 
     code = "HR-2241"

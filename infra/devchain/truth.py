@@ -23,7 +23,7 @@ Key = tuple[Any, ...]
 aggregate what it is of."""
 Row = dict[str, Any]
 """Values by column, as `schemas.columns.to_python` gives them."""
-UNTOLD = ("verification", "unknown_fields", "layout", "reason")
+UNTOLD = ("verification", "extra", "layout", "reason")
 """Columns that say how a row was made or why; a failure's truth has ``reason_word`` instead."""
 _FAILURE_COLUMNS = ("topic0", "topic_count", "data_bytes", "reason_word")
 _MODULUS = 1 << 256
@@ -79,6 +79,8 @@ def block_row(block: Block) -> Row:
         "excess_blob_gas": header.excess_blob_gas,
         "parent_beacon_block_root": header.parent_beacon_block_root,
         "requests_hash": REQUESTS_HASH,
+        "block_access_list_hash": None,
+        "slot_number": None,
         "size_bytes": block.size,
         "transaction_count": len(block.transactions),
         "log_count": block.log_count,

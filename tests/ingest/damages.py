@@ -270,7 +270,7 @@ def alter_every_hash(block: Json, receipts: list[Json]) -> None:
 
 
 def an_unknown_header_field(block: Json, receipts: list[Json]) -> None:
-    block["blockAccessListHash"] = "0x" + "11" * 32
+    block["headerOfTomorrow"] = "0x" + "11" * 32
     block["extraData"] = flip(block["extraData"]) if len(block["extraData"]) > 2 else "0x11"
 
 

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from ingest.wire import Block, Log, Receipt, Transaction, Withdrawal
+from ingest.wire import HEADER_FIELDS, Block, Log, Receipt, Transaction, Withdrawal
 from schemas.columns import to_python
 from schemas.errors import HeadraceError, Permanent
 from schemas.errors_verify import (
@@ -46,8 +46,11 @@ MALFORMED = {
     "zeros before the prefix": "00x12",
 }
 
+NEEDED = {"hash", "number", "parentHash", "timestamp"}
+"""The header fields without which no block is stored."""
+
 NOT_STORED = {
-    Block: {"(source)"},
+    Block: {"(source)", *HEADER_FIELDS} - NEEDED,
     Transaction: {"blockHash", "transactionIndex"},
     Receipt: {
         "transactionHash",
@@ -60,7 +63,8 @@ NOT_STORED = {
     Log: {"blockHash", "blockNumber", "transactionHash", "transactionIndex"},
     Withdrawal: set(),
 }
-"""Texts that only name a place or are proven as a whole: ingest/places.py compares them."""
+"""Texts that only name a place or are proven as a whole (ingest/places.py compares them), and
+header fields that may be null: tests/ingest/test_other_headers.py."""
 
 
 def _text_fields(struct: type) -> list[str]:

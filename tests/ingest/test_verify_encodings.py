@@ -233,7 +233,7 @@ def test_headers_of_avalanche_are_proven(fields: int) -> None:
     block = _avalanche_block(fields)
     proven = prove_segment([parsed(block)], None, Verification.header)
     assert proven.verdict.level == Verification.header
-    kept = proven.columns.blocks.columns["unknown_fields"].values.tobytes()
+    kept = proven.columns.blocks.columns["extra"].values.tobytes()
     assert b"extDataHash" in kept
     assert verify_stored(StoredRange(proven.columns.blocks)) == []
     for name in list(AVALANCHE)[:fields]:
