@@ -64,7 +64,9 @@ def check_transactions(block: Block) -> None:
                 _misplaced(block, position, "blockHash", text, block.hash)
 
 
-def check_receipts(block: Block, receipts: Sequence[Receipt], *, strict: bool) -> None:
+def check_receipts(
+    block: Block, receipts: Sequence[Receipt], *, strict: bool, system: str | None = None
+) -> None:
     """Check that receipts and their logs are of this block, and stand where they say.
 
     Parameters
@@ -74,8 +76,10 @@ def check_receipts(block: Block, receipts: Sequence[Receipt], *, strict: bool) -
     receipts : sequence of Receipt
         What the node gave as the block's receipts.
     strict : bool
-        False for chains whose receipts cannot be proven: some of them leave receipts out, or
-        count positions otherwise. Then only blocks, hashes and rising log indexes are checked.
+        False below level ``header``: some chains leave receipts out, or count positions
+        otherwise. Then only blocks, hashes and rising log indexes are checked.
+    system : str, optional
+        Hash of a last transaction of the chain itself, which may have no receipt.
 
     Raises
     ------
@@ -84,7 +88,7 @@ def check_receipts(block: Block, receipts: Sequence[Receipt], *, strict: bool) -
     LogMisplaced, LogIndexGap, LogRemoved
         A log names another block or transaction, or its index is not its position.
     """
-    own = check_receipts_alone(block, receipts, strict=strict)
+    own = check_receipts_alone(block, receipts, strict=strict, system=system)
     logs = [log for receipt in receipts for log in receipt.logs]
     counts = [len(receipt.logs) for receipt in receipts]
     expected = list(chain.from_iterable(map(repeat, own, counts)))
@@ -101,7 +105,7 @@ def check_receipts(block: Block, receipts: Sequence[Receipt], *, strict: bool) -
 
 
 def check_receipts_alone(
-    block: Block, receipts: Sequence[ReceiptFields], *, strict: bool
+    block: Block, receipts: Sequence[ReceiptFields], *, strict: bool, system: str | None = None
 ) -> list[str]:
     """As `check_receipts`, without the logs; returns the receipts' transaction hashes."""
     hashes = [receipt.block_hash for receipt in receipts]
@@ -111,7 +115,7 @@ def check_receipts_alone(
                 raise ReceiptsOfAnotherBlock(found=clip(text), **block_place(block))
     own = [receipt.transaction_hash for receipt in receipts]
     if strict:
-        _check_order(block, receipts, own)
+        _check_order(block, receipts, own, system)
     return own
 
 
@@ -254,13 +258,17 @@ def check_logs(block: Block, logs: Sequence[Log], *, strict: bool) -> None:
         before = number
 
 
-def _check_order(block: Block, receipts: Sequence[ReceiptFields], own: list[str]) -> None:
+def _check_order(
+    block: Block, receipts: Sequence[ReceiptFields], own: list[str], system: str | None
+) -> None:
     transactions = block.transactions or []
+    hashes = [tx.hash if isinstance(tx, Transaction) else tx for tx in transactions]
+    if len(receipts) == len(hashes) - 1 and hashes[-1].lower() == system:
+        transactions, hashes = transactions[:-1], hashes[:-1]
     if len(receipts) != len(transactions):
         raise ReceiptsCountMismatch(
             receipts=len(receipts), transactions=len(transactions), **block_place(block)
         )
-    hashes = [tx.hash if isinstance(tx, Transaction) else tx for tx in transactions]
     if own != hashes:
         _first_misplaced(block, "transactionHash", own, hashes)
     indexes = [receipt.transaction_index for receipt in receipts]

@@ -1,4 +1,4 @@
-"""Parsed blocks and receipts in, proven columns and a verdict out, or the coded reason why not.
+"""Build the columns of a segment and prove them against its headers, or raise the coded reason.
 
 What is encoded and hashed are the columns that will be stored, so a proof covers the conversion
 from hex as well. The order of the checks gives each kind of damage its own error: the header
@@ -33,8 +33,11 @@ from ingest.proofs import (
 )
 from ingest.rlpcolumns import rows_of
 from ingest.scanned import ScannedReceipts
+from ingest.system_logs import system_transaction_hash
+from ingest.tablecolumns import as_array
 from ingest.verdict import Verdict
-from ingest.verify_receipts import prove_receipts
+from ingest.verify_blooms import check_blooms
+from ingest.verify_receipts import check_gas, prove_receipts
 from ingest.wire import (
     HEADER_FIELDS,
     Block,
@@ -58,6 +61,10 @@ from schemas.errors_verify import (
 from schemas.kinds import parse_kind
 from schemas.tables import BLOCKS, Verification
 
+NO_RECEIPTS = ("receipts and logs",)
+"""What a verdict says where there were no receipts, or none of them was looked at."""
+NO_RECEIPTS_ROOT = "receipts and logs: receiptsRoot was not rebuilt"
+"""What a verdict says where they were only checked by blooms, gas, counts and positions."""
 STORAGE_ROOT = "withdrawals: withdrawalsRoot is not the root of their list on this chain"
 """What a verdict says of withdrawals where the chain's facts say so."""
 
@@ -106,8 +113,10 @@ def prove_segment(
     BlockHashMismatch, UnknownHeaderFields, HeaderNotProvable, ParentMismatch, BlockNumberGap
         From level ``header``.
     ReceiptsOfAnotherBlock, ReceiptMisplaced, LogMisplaced, LogIndexGap, LogRemoved, …
-        At every level, more strictly from ``receipts``.
-    ReceiptsRootMismatch, BloomMismatch, GasMismatch, ReceiptsCountMismatch
+        At every level, more strictly from ``header``.
+    BloomMismatch, GasMismatch, ReceiptsCountMismatch, LogsMissing
+        From level ``header``.
+    ReceiptsRootMismatch
         From level ``receipts``.
     TransactionsRootMismatch, TransactionHashMismatch, WithdrawalsRootMismatch
         At level ``full``.
@@ -115,22 +124,60 @@ def prove_segment(
     facts = load_chains()["local"] if facts is None else facts
     header = build_header_columns(blocks)
     header["extra"] = check_headers(blocks, header, level)
-    strict = level >= Verification.receipts
-    for row, block in enumerate(blocks):
-        if strict:
-            check_transactions(block)
-        if isinstance(receipts, ScannedReceipts):
-            check_receipts_alone(block, receipts.receipts[row], strict=strict)
-        elif receipts is not None:
-            check_receipts(block, receipts[row], strict=strict)
+    system = _check_places(blocks, receipts, header, level, facts)
+    unproven: tuple[str, ...] = (
+        NO_RECEIPTS if level < Verification.receipts or receipts is None else ()
+    )
     columns, logs = _build(blocks, receipts, header)
-    if strict and receipts is not None and logs is not None:
+    if level >= Verification.receipts and receipts is not None and logs is not None:
         parts = receipts.receipts if isinstance(receipts, ScannedReceipts) else receipts
         prove_receipts(blocks, parts, columns, logs)
+    elif level == Verification.header and logs is not None:
+        unproven = _check_unproven(blocks, columns, logs, facts, system)
     reached = level if receipts is not None else min(level, Verification.header)
-    verdict = _verdict(blocks, columns, level, reached, facts)
+    verdict = _verdict(blocks, columns, level, reached, facts, unproven)
     columns.blocks.columns["verification"] = np.full(len(blocks), int(verdict.level), np.int8)
     return ProvenSegment(columns, logs, verdict)
+
+
+def _check_places(
+    blocks: Sequence[Block],
+    receipts: Sequence[Sequence[Receipt]] | ScannedReceipts | None,
+    header: dict[str, Column],
+    level: Verification,
+    facts: ChainFacts,
+) -> list[bytes | None]:
+    """Check what says where it stands; return each block's transaction that no root covers."""
+    strict = level >= Verification.header
+    columns: dict[str, Any] = header
+    pairs = zip(columns["block_number"].tolist(), rows_of(columns["block_hash"]), strict=True)
+    system = [system_transaction_hash(facts.system_logs, *pair) for pair in pairs]
+    for row, (block, outside) in enumerate(zip(blocks, system, strict=True)):
+        if strict:
+            check_transactions(block)
+        last = None if outside is None else _hex(outside)
+        if isinstance(receipts, ScannedReceipts):
+            check_receipts_alone(block, receipts.receipts[row], strict=strict, system=last)
+        elif receipts is not None:
+            check_receipts(block, receipts[row], strict=strict, system=last)
+    return system
+
+
+def _check_unproven(
+    blocks: Sequence[Block],
+    columns: BlockColumns,
+    logs: LogColumns,
+    facts: ChainFacts,
+    system: Sequence[bytes | None],
+) -> tuple[str, ...]:
+    """Check receipts and logs by blooms and gas; return what remains unproven."""
+    owners = np.repeat(np.arange(len(blocks)), as_array(logs.headers.columns["log_count"]))
+    check = check_blooms(blocks, columns.blocks, logs.logs, owners, facts, all_logs=True)
+    outside = set(system)
+    hashes = rows_of(columns.transactions.columns["transaction_hash"])
+    counted = np.array([value not in outside for value in hashes], np.bool_)
+    check_gas(blocks, columns, counted=counted, own=check.own)
+    return (NO_RECEIPTS_ROOT, *check.unproven())
 
 
 def _build(
@@ -152,15 +199,16 @@ def _verdict(
     level: Verification,
     reached: Verification,
     facts: ChainFacts,
+    words: tuple[str, ...],
 ) -> Verdict:
     """Prove the bodies at level ``full``, and put all that is proven into words."""
-    proven, unproven = [], []
+    proven, unproven = [], list(words)
     if level >= Verification.header:
         proven += ["header hash", "parent links"]
     if reached >= Verification.receipts:
         proven += ["receiptsRoot", "logsBloom", "log indexes", "gas used"]
-    else:
-        unproven.append("receipts and logs")
+    elif NO_RECEIPTS_ROOT in words:
+        proven += ["logsBloom names the logs' addresses and topics", "log indexes", "gas used"]
     if level < Verification.full:
         return Verdict(reached, tuple(proven), (*unproven, "transactions", "withdrawals"))
     unknown = _prove_transactions(blocks, columns)

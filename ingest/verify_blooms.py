@@ -38,6 +38,16 @@ class BloomCheck:
     system: Mask
     """Logs that the chain keeps outside of the bloom."""
 
+    def unproven(self) -> tuple[str, ...]:
+        """What the blooms say nothing of, in words."""
+        words = []
+        earlier, system = int((~self.own).sum()), int(self.system.sum())
+        if earlier:
+            words.append(f"logs in {earlier} of {len(self.own)} blocks: header is of earlier ones")
+        if system:
+            words.append(f"{system} logs of the chain itself: no header covers them")
+        return tuple(words)
+
 
 def header_speaks_of_itself(blocks: ColumnBlock, facts: ChainFacts) -> Mask:
     """Which blocks have a header with roots, bloom and gas of their own, not of earlier blocks."""

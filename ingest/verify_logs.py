@@ -146,7 +146,7 @@ def verify_logs_only(
 
 def _verdict(check: BloomCheck, wanted: LogFilter, reached: Verification) -> Verdict:
     """What the headers' blooms prove of logs, and what they leave to the node's word."""
-    count, own = len(check.own), int(check.own.sum())
+    count = len(check.own)
     without = int((~_may_hold(check.bits, wanted) & check.own).sum())
     proven = ["header hash", "parent links", "logsBloom holds each log"]
     unproven = ["contents and transactions of logs", "transactions", "withdrawals"]
@@ -157,12 +157,7 @@ def _verdict(check: BloomCheck, wanted: LogFilter, reached: Verification) -> Ver
         proven.append(f"no log of the filter in {without} of {count} blocks (logsBloom)")
     if wanted != LogFilter() and without < count:
         unproven.append(f"absence of further logs in {count - without} of {count} blocks")
-    if own < count:
-        unproven.append(f"logsBloom in {count - own} of {count} blocks: it is of earlier blocks")
-    if check.system.any():
-        system = int(check.system.sum())
-        unproven.append(f"{system} logs of the chain itself: no header covers them")
-    return Verdict(reached, tuple(proven), tuple(unproven))
+    return Verdict(reached, tuple(proven), (*unproven, *check.unproven()))
 
 
 def _check_rising(

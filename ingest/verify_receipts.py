@@ -1,9 +1,9 @@
-"""Receipts and the columns built of them in, a coded error out where a root disproves them."""
+"""Prove the receipts, logs and gas of a segment against the roots of its headers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -64,7 +64,7 @@ def prove_receipts(
         and not _differing_blooms(blooms, columns.blocks, ranges).any()
         and receipt_roots(transactions, logs.logs, blooms, ranges) == expected
     ):
-        _check_gas(blocks, columns, ranges)
+        check_gas(blocks, columns)
         return
     per_receipt: Any = transactions.columns["log_count"]
     owners = np.repeat(np.arange(count), per_receipt.values)
@@ -84,7 +84,7 @@ def prove_receipts(
                 **block_place(block),
             )
     _check_blooms(blocks, columns.blocks, blooms, given, ranges)
-    _check_gas(blocks, columns, ranges)
+    check_gas(blocks, columns)
 
 
 def _given_blooms(blocks: Sequence[Block], receipts: Sequence[Sequence[ReceiptFields]]) -> Nullable:
@@ -118,35 +118,63 @@ def _check_blooms(
             raise BloomMismatch(owner=f"receipt {index}", **block_place(block))
 
 
-def _check_gas(blocks: Sequence[Block], columns: BlockColumns, ranges: Ranges) -> None:
-    """Gas used is the step of cumulative gas, which ends at the header's gas used."""
-    header: Any = columns.blocks.columns["gas_used"]
-    cumulative: Any = columns.transactions.columns["cumulative_gas_used"]
-    used: Any = columns.transactions.columns["gas_used"]
-    totals, steps = cumulative.values, used.values
+def check_gas(
+    blocks: Sequence[Block],
+    columns: BlockColumns,
+    *,
+    counted: npt.NDArray[np.bool_] | None = None,
+    own: npt.NDArray[np.bool_] | None = None,
+) -> None:
+    """Check that gas used is the step of cumulative gas, which ends at the header's gas used.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+        Only read to name one in an error.
+    columns : BlockColumns
+        What was built of them and their receipts.
+    counted : bool[transactions], optional
+        Transactions that use gas of their block; left out, all.
+    own : bool[blocks], optional
+        Blocks whose header states the gas of their own transactions; left out, all.
+
+    Raises
+    ------
+    GasMismatch
+    """
+    transactions: dict[str, Any] = columns.transactions.columns
+    header: dict[str, Any] = columns.blocks.columns
+    numbers = transactions["block_number"]
+    totals, steps = (transactions[name].values for name in ("cumulative_gas_used", "gas_used"))
+    if counted is not None and not counted.all():
+        numbers, totals, steps = numbers[counted], totals[counted], steps[counted]
+    heights = header["block_number"]
+    starts, stops = (np.searchsorted(numbers, heights, side) for side in ("left", "right"))
+    full = starts < stops
     before = np.zeros_like(totals)
     before[1:] = totals[:-1]
-    firsts = [start for start, stop in ranges if start < stop]
-    before[firsts] = 0
-    wrong = np.flatnonzero((totals < before) | (totals - before != steps))
-    for block, gas, (start, stop) in zip(blocks, header.values.tolist(), ranges, strict=True):
-        inside = wrong[(wrong >= start) & (wrong < stop)]
-        if len(inside):
-            at = int(inside[0])
-            step = int(totals[at]) - int(before[at])
-            raise GasMismatch(
-                field="gasUsed",
-                index=at - start,
-                found=int(steps[at]),
-                expected=step,
-                **block_place(block),
-            )
-        last = int(totals[stop - 1]) if stop > start else 0
-        if last != gas:
-            raise GasMismatch(
-                field="cumulativeGasUsed",
-                index=stop - start - 1,
-                found=last,
-                expected=gas,
-                **block_place(block),
-            )
+    before[starts[full]] = 0
+    for at in np.flatnonzero((totals < before) | (totals - before != steps))[:1].tolist():
+        row = int(np.searchsorted(stops, at, "right"))
+        _gas_mismatch(
+            blocks[row], "gasUsed", at - starts[row], steps[at], int(totals[at]) - int(before[at])
+        )
+    stated = header["gas_used"].values
+    last = np.zeros_like(stated)
+    last[full] = totals[stops[full] - 1]
+    differs = last != stated
+    if own is not None:
+        differs &= own
+    for row in np.flatnonzero(differs)[:1].tolist():
+        count = stops[row] - starts[row]
+        _gas_mismatch(blocks[row], "cumulativeGasUsed", count - 1, last[row], stated[row])
+
+
+def _gas_mismatch(block: Block, field: str, index: int, found: int, expected: int) -> NoReturn:
+    raise GasMismatch(
+        field=field,
+        index=int(index),
+        found=int(found),
+        expected=int(expected),
+        **block_place(block),
+    )

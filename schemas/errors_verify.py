@@ -9,6 +9,7 @@ from __future__ import annotations
 from schemas.errors import Permanent
 
 _ASK_ANOTHER = "It is fetched from another provider; nothing of this answer is stored."
+_OR_LOWER = f"{_ASK_ANOTHER} If all agree, this chain needs a lower --verify level."
 
 
 class AnswerRefused(Permanent):
@@ -160,7 +161,7 @@ class BloomMismatch(AnswerRefused):
     code = "HR-2224"
     what = "block {number} ({hash}): the logs bloom of {owner} does not agree with its logs"
     why = "A bloom or a log was altered, or a log is not of this block."
-    fix = _ASK_ANOTHER
+    fix = _OR_LOWER
 
 
 class ReceiptsOfAnotherBlock(AnswerRefused):
@@ -178,7 +179,7 @@ class ReceiptsCountMismatch(AnswerRefused):
     code = "HR-2231"
     what = "block {number} ({hash}): {receipts} receipts for {transactions} transactions"
     why = "The list of receipts was truncated, or holds some twice."
-    fix = _ASK_ANOTHER
+    fix = _OR_LOWER
 
 
 class ReceiptMisplaced(AnswerRefused):
@@ -223,7 +224,7 @@ class GasMismatch(AnswerRefused):
     code = "HR-2236"
     what = "block {number} ({hash}): {field} of receipt {index} is {found}, not {expected}"
     why = "Gas used is the step of cumulative gas, which ends at the header's gas used."
-    fix = _ASK_ANOTHER
+    fix = _OR_LOWER
 
 
 class TransactionMisplaced(AnswerRefused):

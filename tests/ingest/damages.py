@@ -16,6 +16,7 @@ from schemas.errors_verify import (
     LogIndexGap,
     LogMisplaced,
     LogRemoved,
+    LogsMissing,
     ReceiptMisplaced,
     ReceiptsCountMismatch,
     ReceiptsOfAnotherBlock,
@@ -318,3 +319,31 @@ REFUSED: list[tuple[Damage, type[HeadraceError]]] = [
     (alter_every_hash, BlockHashMismatch),
     (an_unknown_header_field, UnknownHeaderFields),
 ]
+
+
+REFUSED_AT_HEADER: list[tuple[Damage, type[HeadraceError]]] = [
+    (drop_a_log, LogIndexGap),
+    (drop_all_logs, LogsMissing),
+    (duplicate_a_log, LogIndexGap),
+    (swap_two_logs, LogIndexGap),
+    (alter_a_topic, BloomMismatch),
+    (alter_an_address, BloomMismatch),
+    (add_gas_to_all, GasMismatch),
+    (alter_gas_used, GasMismatch),
+    (alter_the_log_index, LogIndexGap),
+    (give_two_logs_one_index, LogIndexGap),
+    (move_a_log_by_name, LogMisplaced),
+    (move_a_log_by_index, LogMisplaced),
+    (truncate_receipts, ReceiptsCountMismatch),
+    (repeat_a_receipt, ReceiptsCountMismatch),
+    (swap_two_receipts, ReceiptMisplaced),
+    (a_receipts_transaction, ReceiptMisplaced),
+    (a_receipts_index, ReceiptMisplaced),
+    (a_receipts_number, ReceiptMisplaced),
+    (a_receipts_type, ReceiptMisplaced),
+    (drop_a_transaction, ReceiptsCountMismatch),
+    (drop_a_transaction_and_its_receipt, GasMismatch),
+    (swap_two_transactions, TransactionMisplaced),
+    (rename_a_transaction, ReceiptMisplaced),
+]
+"""What is found without a root: by blooms, gas, counts and positions."""

@@ -20,6 +20,7 @@ from schemas.errors_verify import (
     LogIndexGap,
     LogMisplaced,
     LogRemoved,
+    LogsMissing,
     ParentMismatch,
     ReceiptsOfAnotherBlock,
     ReceiptsRootMismatch,
@@ -31,10 +32,12 @@ from tests.ingest.damages import (
     FULL,
     REAL,
     REFUSED,
+    REFUSED_AT_HEADER,
     Damage,
     Json,
     Payload,
     alter_a_logs_block,
+    drop_a_transaction_and_its_receipt,
     flip,
     give_two_logs_one_index,
     logs_in,
@@ -69,6 +72,22 @@ def test_damage_is_refused_for_its_own_reason(
     assert caught.value.data["hash"] in (given_hash, block["hash"])
     assert caught.value.why_text
     assert caught.value.fix_text
+
+
+@pytest.mark.parametrize("source", BLOCKS, ids=lambda source: f"{source[0]}-{source[1]}")
+@pytest.mark.parametrize(("damage", "reason"), REFUSED_AT_HEADER, ids=lambda part: part.__name__)
+def test_damage_is_refused_without_roots(
+    source: tuple[str, int], damage: Damage, reason: type[HeadraceError]
+) -> None:
+    block, receipts = payload_of(source)
+    receipts = damage(block, receipts) or receipts
+    with pytest.raises(HeadraceError) as caught:
+        prove(block, receipts, Verification.header)
+    if damage is drop_a_transaction_and_its_receipt:
+        # A last transaction with logs of its own is missed in the bloom first.
+        assert type(caught.value) in (reason, LogsMissing)
+    else:
+        assert type(caught.value) is reason, str(caught.value)
 
 
 def _prove_all(payloads: list[Payload], level: Verification = FULL) -> ProvenSegment:

@@ -21,7 +21,8 @@ from ingest.proofs import receipt_blooms
 from ingest.reprove import StoredRange, verify_stored
 from ingest.verify import prove_segment
 from ingest.wire import HEADER_FIELDS, Transaction
-from schemas.errors_verify import FieldMissing, UnknownHeaderFields
+from schemas.chains import load_chains
+from schemas.errors_verify import FieldMissing, LogsMissing, UnknownHeaderFields
 from schemas.tables import Verification
 from tests.ingest.real_blocks import devchain_payload, parsed, parsed_receipts
 
@@ -242,6 +243,19 @@ def test_headers_of_avalanche_are_proven(fields: int) -> None:
             prove_segment([parsed(altered)], None, Verification.header)
     with pytest.raises(UnknownHeaderFields, match="extDataHash"):
         prove_segment([parsed(block | {"extDataHash": 5})], None, Verification.header)
+
+
+@pytest.mark.parametrize(("fields", "is_settled"), [(9, False), (15, True)])
+def test_a_header_of_earlier_blocks_says_nothing_of_its_own_logs(
+    fields: int, is_settled: bool
+) -> None:
+    facts, block = load_chains()["avalanche"], parsed(_avalanche_block(fields))
+    if not is_settled:
+        with pytest.raises(LogsMissing):
+            prove_segment([block], [[]], Verification.header, facts)
+        return
+    words = prove_segment([block], [[]], Verification.header, facts).verdict.unproven
+    assert "logs in 1 of 1 blocks: header is of earlier ones" in words
 
 
 def test_a_deposit_without_a_nonce_has_that_of_its_receipt() -> None:
