@@ -85,6 +85,7 @@ _BY_PREFIX = {
     "HR-6404": ExitCode.halted,
     # A reorg below finality, found when a run begins.
     "HR-5103": ExitCode.halted,
+    "HR-5105": ExitCode.halted,
 }
 """Exit codes by the longest prefix of the error's code."""
 

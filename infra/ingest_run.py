@@ -18,6 +18,7 @@ import structlog
 from infra.patience import patiently
 from infra.source import ChainSource
 from infra.storage import Storage
+from infra.stored_chain import StoredChain
 from ingest.backfill import (
     Backfill,
     BackfillProgress,
@@ -33,9 +34,6 @@ from ingest.providers import ProviderPool
 from ingest.publish import Sink, segment_envelopes
 from processors.fork import ForkState
 from processors.reorg import from_blocks, snapshot
-from schemas.errors import Transient
-from schemas.errors_canon import ReorgBelowFinalized
-from schemas.errors_infra import ForkUnknown
 from schemas.segments import BlockRef, ForkUpdate
 from sinks.canon_row import CanonRow, Missing
 
@@ -88,6 +86,7 @@ class IngestRun:
         self.history = BackfillProgress()
         self.history_to = -1
         self.follower: HeadFollower | None = None
+        self.stored = StoredChain(pool, storage, visible)
         self._source, self._pool, self._storage, self._sink = source, pool, storage, sink
         self._begin_head, self._tell_fork, self._visible = begin_head, tell_fork, visible
         self._facts = source.facts
@@ -118,6 +117,7 @@ class IngestRun:
         """
         said = start
         while True:
+            await self.stored.check()
             final = said.finalized
             end = self.history_end(-1 if final is None else final.number)
             missing = list(self.missing(end))
@@ -205,7 +205,7 @@ class IngestRun:
         if not chain:
             return
         if row.finalized is not None and chain[0] != row.finalized:
-            raise ForkUnknown(number=settled, to_block=await self.shared_block(row))
+            raise await self.stored.contradiction(row, settled)
         if chain[-1] != row.head:
             log.warning("visible_blocks_replaced", head=row.head.number, final=settled)
             shared = await self._shared_of(chain)
@@ -222,35 +222,6 @@ class IngestRun:
         read = partial(self._storage.visible_headers, chain[0].number, chain[-1].number)
         visible = {header.hash for header in await asyncio.to_thread(patiently, read)}
         return max((ref.number for ref in chain if ref.hash in visible), default=chain[0].number)
-
-    async def shared_block(self, row: CanonRow) -> int:
-        """The last visible block that the endpoints' chain has; the floor where it has none."""
-        low, high = row.floor, row.head.number
-        while low < high:
-            middle = (low + high + 1) // 2
-            read = partial(self._storage.visible_headers, middle, middle)
-            stored = await asyncio.to_thread(patiently, read)
-            found = await self._header_or_none(middle)
-            if stored and found is not None and found.hash == stored[0].hash:
-                low = middle
-            else:
-                high = middle - 1
-        return low
-
-    async def located(self, error: ReorgBelowFinalized) -> ReorgBelowFinalized:
-        """The same error, naming the block where the branches part."""
-        row = self._visible()
-        if row is None:
-            return error
-        shared = await self.shared_block(row)
-        return ReorgBelowFinalized(**{**error.data, "to_block": shared})
-
-    async def _header_or_none(self, number: int) -> HeadHeader | None:
-        """The endpoints' header at a height; None where they have none."""
-        try:
-            return (await linked_headers(self._pool, [number]))[0]
-        except Transient:
-            return None
 
     # --- head -----------------------------------------------------------------------------------
 

@@ -181,7 +181,7 @@ class Run:
             progress.phase = "halted"
             await asyncio.to_thread(stages.halt)
             if isinstance(error, ReorgBelowFinalized):
-                raise await ingest.located(error) from error
+                raise await ingest.stored.located(error) from error
             raise
         finally:
             shown.cancel()

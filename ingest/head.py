@@ -204,7 +204,8 @@ class HeadFollower:
                 failing = False
             except Transient as error:
                 failing, self._last_error = True, str(error)
-            await asyncio.sleep(self._poll_seconds())
+            wait = self._poll_seconds()
+            await asyncio.sleep(min(wait, self._limits.head_repeat_seconds) if failing else wait)
 
     def _poll_seconds(self) -> float:
         limits, block_time = self._limits, self._chain.block_time_seconds

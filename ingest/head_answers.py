@@ -101,6 +101,17 @@ class Votes:
     behind: tuple[Endpoint, ...] = ()
     """Their heads are below its height."""
 
+    @property
+    def replaced(self) -> bool:
+        """Whether more endpoints deny the block than confirm it."""
+        return len(self.denied) > len(self.confirmed)
+
+    @property
+    def beyond(self) -> str:
+        """The endpoints' names where nobody is so high that it could confirm or deny the block."""
+        unsaid = not self.confirmed and not self.denied
+        return ", ".join(endpoint.name for endpoint in self.behind) if unsaid else ""
+
 
 async def ask_votes(
     pool: ProviderPool, block: HeadHeader, endpoints: Iterable[Endpoint] | None = None
@@ -131,3 +142,17 @@ async def ask_votes(
         return tuple(endpoint for endpoint, answer in answers if answer == has)
 
     return Votes(those("same"), those("other"), those("absent"))
+
+
+async def ask_until_confirmed(pool: ProviderPool, block: HeadHeader) -> Votes:
+    """Ask every endpoint for a block, again while nobody confirms it, `rollback_polls` times.
+
+    One answer alone may come from a gateway's node that lags.
+    """
+    votes = Votes()
+    for attempt in range(pool.limits.rollback_polls):
+        votes = await ask_votes(pool, block)
+        if votes.confirmed or not (votes.denied or votes.behind):
+            break
+        await asyncio.sleep(pool.backoff_seconds(attempt))
+    return votes

@@ -311,14 +311,14 @@ class ProviderPool:
         # Where every answer is slow, asking twice would only make them slower.
         usual = HEDGE_LATENCIES * (endpoint.latency_seconds or 0.0)
         wait: float | None = max(repeat or self.limits.hedge_after_seconds, usual)
-        running = {asyncio.ensure_future(self._run_on(endpoint, work))}
+        running = {first := asyncio.ensure_future(self._run_on(endpoint, work))}
         try:
             while True:
                 done, running = await asyncio.wait(
                     running, timeout=wait, return_when=asyncio.FIRST_COMPLETED
                 )
                 answered = [task for task in done if task.exception() is None]
-                if answered or (done and not running):
+                if answered or (done and not running) or (first in done and repeat is not None):
                     return (answered or list(done))[0].result()
                 if done:
                     continue

@@ -35,6 +35,18 @@ class ForkUnknown(Permanent):
     fix = "check the endpoints; if the node is right, run `headrace rewind --to {to_block}`"
 
 
+class ChainReplaced(Permanent):
+    """The endpoints serve another chain with the same chain id."""
+
+    code = "HR-5105"
+    what = "nothing that is stored is on the endpoints' chain: their block {number} is another one"
+    why = "the chain was reset (started from another genesis), or the endpoints serve another chain"
+    fix = (
+        "index the new chain into another data directory (`--data DIR`), or move this one away; "
+        "if the endpoints are wrong, give others"
+    )
+
+
 class GridInvalid(Permanent):
     """Segments and partitions that do not fit."""
 

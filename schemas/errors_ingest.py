@@ -278,3 +278,15 @@ class FinalBlockDenied(Permanent):
     what = "{endpoint} {has} block {number}, which is final here; its head is {head}"
     why = "The node is on another branch or chain, was set back, or is not in sync."
     fix = "Its heads are not followed. Check the node; `headrace doctor` compares the endpoints."
+
+
+class EndpointsBehind(Permanent):
+    """No endpoint is as far as the block that is final here."""
+
+    code = "HR-2060"
+    what = "the heads of {endpoints} are below block {number}, which is stored as final"
+    why = "The nodes are not in sync, were set back, or serve a chain that was reset."
+    fix = (
+        "Wait until they are in sync, or give another endpoint. If their chain is the true one, "
+        "run `headrace rewind --to N` with an N that they have, or use another data directory."
+    )

@@ -9,11 +9,11 @@ class FinalizedReplaced(Permanent):
     """The endpoints' chain lacks a block that was told as final."""
 
     code = "HR-6101"
-    what = "block {number} was told as final, and the endpoints have another one there"
-    why = "they serve another fork or chain, or a reorg went below finality"
+    what = "block {number} is final in this cluster, and the endpoints have another one there"
+    why = "the chain was reset, they serve another one, or a reorg went below finality"
     fix = (
-        "check the endpoints; if they are right, see from which block on with `headrace audit` and "
-        "rewind to the block before it"
+        "check the endpoints; if they are right, index their chain with a `topic_prefix` and a "
+        "ClickHouse of its own: what is final here is not rewritten"
     )
 
 

@@ -332,6 +332,10 @@ class ArchiveView:
         """The same chain some blocks ago."""
         return ArchiveView(self.archive, max(0, self.head - blocks))
 
+    def another(self, blocks: int) -> ArchiveView:
+        """Not of an archive: it cannot be made from another genesis."""
+        raise ValueError(f"an archived chain cannot be reset to {blocks} blocks")
+
     def hash_at(self, number: int) -> bytes | None:
         """Hash of a block."""
         return self.archive.hashes[number] if 0 <= number <= self.head else None

@@ -7,7 +7,7 @@ thread; readers take a `View`, which never changes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from threading import RLock
 from types import MappingProxyType
@@ -38,6 +38,12 @@ class View:
         """The same chain some blocks ago."""
         nodes = self.nodes[: max(1, len(self.nodes) - blocks)]
         return self.chain.view_of(nodes)
+
+    def another(self, blocks: int) -> View:
+        """A chain of another genesis with the same chain id, so many blocks long."""
+        other = Chain(replace(self.chain.spec, seed=self.chain.spec.seed + 1))
+        other.mine(blocks)
+        return other.view
 
     def value(self, key: bytes, number: int) -> int:
         """A value of the state after a block."""

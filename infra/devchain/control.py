@@ -78,8 +78,7 @@ def _set_fault(controlled: Controlled, params: Params) -> Any:
 def set_fault(endpoint: Endpoint, fault: Fault) -> int:
     """Activate a fault on an endpoint and return its number there."""
     number = endpoint.faults.add(fault)
-    if fault.kind == "frozen":
-        endpoint.freeze(number)
+    endpoint.begin_view(number, fault)
     return number
 
 

@@ -14,7 +14,10 @@ TRANSPORT_KINDS = frozenset(
     {"http_status", "hang", "delay", "disconnect", "truncated", "html", "giant", "empty_body"}
 )
 """Faults of the whole HTTP answer or WebSocket message."""
-VIEW_KINDS = frozenset({"lagging_head", "frozen", "other_chain"})
+STANDING_KINDS = ("frozen", "back", "reset")
+"""Faults after which the endpoint's chain stands still: as it is, some blocks lower, or another
+chain from another genesis with the same chain id."""
+VIEW_KINDS = frozenset({"lagging_head", "other_chain", *STANDING_KINDS})
 """Faults of what the endpoint believes the chain to be: for every method, until cleared."""
 ANSWER_KINDS = frozenset(
     {
@@ -61,8 +64,9 @@ class Fault:
     delay_seconds: float = 3600.0
     """``delay`` and ``hang``: how long; a hang then drops the connection."""
     blocks: int = 10
-    """``lagging_head``: how far behind; ``other_receipts``: which earlier block's; ``pruned``: how
-    many of the last blocks are kept."""
+    """``lagging_head``: how far behind; ``back``: how far it goes back, to stay there; ``reset``:
+    the height of the new chain; ``other_receipts``: which earlier block's; ``pruned``: how many of
+    the last blocks are kept."""
     chain_id: int = 999_999
     """``other_chain``: the chain it claims to serve."""
     size_bytes: int = 300_000_000

@@ -17,6 +17,7 @@ from infra.devchain.calls import Reverted, call_contract
 from infra.devchain.faults import (
     ANSWER_KINDS,
     LIE_KINDS,
+    STANDING_KINDS,
     Fault,
     FaultBoard,
 )
@@ -70,15 +71,20 @@ class Endpoint:
         view = self.chain.view if now is None else now
         if not self.faults.any_active():
             return view
-        if frozen := self.faults.standing("frozen"):
-            return self._frozen.setdefault(frozen[0], view)
+        for kind in STANDING_KINDS:
+            if standing := self.faults.standing(kind):
+                number, fault = standing
+                if number not in self._frozen:
+                    self._frozen[number] = _standing_view(fault, view)
+                return self._frozen[number]
         if lagging := self.faults.standing("lagging_head"):
             return view.behind(lagging[1].blocks)
         return view
 
-    def freeze(self, number: int) -> None:
-        """Remember the chain for a ``frozen`` fault from the moment it is set."""
-        self._frozen.setdefault(number, self.chain.view)
+    def begin_view(self, number: int, fault: Fault) -> None:
+        """Remember what the endpoint shows from now on, for a fault after which it stands still."""
+        if fault.kind in STANDING_KINDS:
+            self._frozen.setdefault(number, _standing_view(fault, self.chain.view))
 
     def answer(self, method: str, params: Params) -> bytes:
         """Answer one call.
@@ -152,6 +158,13 @@ class Endpoint:
             return False
         block = find_block(view, params[0])
         return block is not None and block.number <= view.head - kept
+
+
+def _standing_view(fault: Fault, view: ChainView) -> ChainView:
+    """What an endpoint shows while such a fault lasts."""
+    if fault.kind == "back":
+        return view.behind(fault.blocks)
+    return view.another(fault.blocks) if fault.kind == "reset" else view
 
 
 Answering = Callable[[Endpoint, Params], bytes]

@@ -56,6 +56,9 @@ class ChainView(Protocol):
     def behind(self, blocks: int) -> ChainView:
         """The same chain some blocks ago."""
 
+    def another(self, blocks: int) -> ChainView:
+        """A chain of another genesis with the same chain id, so many blocks long."""
+
     def hash_at(self, number: int) -> bytes | None:
         """Hash of a canonical block."""
 

@@ -26,7 +26,7 @@ from infra.display import Display
 from infra.kafka.admin import check_topics
 from infra.kafka.producer import EnvelopeProducer
 from infra.metrics_export import ProgressCollector
-from infra.roles.ingest_head import HeadJob
+from infra.roles.ingest_head import HeadJob, check_final
 from infra.roles.ingest_history import HistoryJob
 from infra.roles.ingest_progress import IngestProgress
 from infra.roles.ingest_requests import RequestJob
@@ -165,6 +165,8 @@ class Ingester:
         HeadraceError
             What made a job fail; DrainTimedOut where the brokers do not take what is under way.
         """
+        if self._told is not None:
+            await check_final(self._pool, self._told)
         first, last = self._target(said)
         history, head = self._jobs(first, last)
         requests = RequestJob(

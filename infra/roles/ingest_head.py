@@ -15,11 +15,14 @@ import structlog
 
 from infra.source import ChainSource
 from ingest.head import HeadFollower
+from ingest.head_answers import ask_until_confirmed
 from ingest.headwalk import linked_headers
 from ingest.headwindow import HeadHeader
 from ingest.preflight import Preflight
 from ingest.providers import ProviderPool
 from ingest.publish import Sink, finality_envelope, head_envelope
+from schemas.errors_canon import ReorgBelowFinalized
+from schemas.errors_ingest import EndpointsBehind
 from schemas.errors_ingest_role import FinalizedReplaced, HeadBridgeBroken, HeadBridgeTooLong
 from schemas.segments import BlockRef, FinalityAdvanced, HeadObserved
 
@@ -32,6 +35,25 @@ HEADERS_MAX = 1_000
 STEP_BLOCKS = 10_000
 """After so many headers the agent is told to take them as its head, and as final: it keeps only
 so many beside its chain."""
+
+
+async def check_final(pool: ProviderPool, told: BlockRef) -> None:
+    """Ask every endpoint for the newest block that is final in the cluster.
+
+    Raises
+    ------
+    FinalizedReplaced
+        More endpoints deny it than confirm it.
+    EndpointsBehind
+        No endpoint's head is as high.
+    """
+    if told.number < 0:
+        return
+    votes = await ask_until_confirmed(pool, HeadHeader(told.number, told.hash, b""))
+    if votes.replaced:
+        raise FinalizedReplaced(number=told.number)
+    if votes.beyond:
+        raise EndpointsBehind(endpoints=votes.beyond, number=told.number)
 
 
 class HeadJob:
@@ -75,7 +97,11 @@ class HeadJob:
         chain_id = self._source.chain_id
         self.follower = HeadFollower(fetcher, self._facts, chain_id, [anchor], self._sink)
         log.info("head_started", from_block=boundary)
-        await self.follower.run()
+        try:
+            await self.follower.run()
+        except ReorgBelowFinalized as error:
+            # Its remedy is for a data directory: a cluster has no rewind.
+            raise FinalizedReplaced(number=error.data["finalized"]) from error
 
     async def _bridge(self, told: BlockRef, to_block: int) -> None:
         """Tell the headers from the block that was told as final up to `to_block`."""

@@ -152,6 +152,54 @@ def test_a_reorg_below_finality_between_runs_halts_as_well(tmp_path: Path) -> No
         mended_by_rewind(headrace, chain, error, shared=30)
 
 
+@pytest.mark.parametrize("blocks", [5, 90], ids=["lower", "higher"])
+def test_a_chain_that_was_reset_between_runs_halts(tmp_path: Path, blocks: int) -> None:
+    chain = small_chain(seed=25)
+    chain.mine(60)
+    with serve_in_thread(chain) as serving:
+        headrace = Headrace(tmp_path, serving.http_urls)
+        headrace.run("--from", "0", "--to", "60")
+        serving.set_fault(Fault("reset", blocks=blocks))
+        error = ends(headrace, "reset", ExitCode.halted)
+        assert "HR-5105" in error
+        assert "another data directory" in error
+        serving.clear_faults()
+        headrace.run("--to", "60")
+        exactly(headrace, chain)
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (Fault("reset", blocks=58), "HR-5105"),
+        (Fault("reset", blocks=5), "HR-5105"),
+        (Fault("back", blocks=30), "HR-3001"),
+    ],
+    ids=["reset", "reset and lower", "set back"],
+)
+def test_a_chain_that_is_reset_or_goes_back_while_it_is_followed_halts(
+    tmp_path: Path, fault: Fault, code: str
+) -> None:
+    chain = small_chain(seed=26)
+    chain.mine(60)
+    with serve_in_thread(chain) as serving:
+        headrace = Headrace(tmp_path, serving.http_urls, "[limits]\nfinal_absent_seconds = 1.0\n")
+        process = headrace.start("--from", "0")
+        try:
+            until(lambda: shown(headrace) == 60, "block 60 is not visible")
+            serving.set_fault(fault)
+            assert process.wait(PATIENCE_SECONDS) == ExitCode.halted, headrace.said()
+        finally:
+            headrace.end(process)
+        said = headrace.said()
+        assert f"error {code}" in said
+        assert "Traceback" not in said
+        if fault.kind == "back":
+            assert "headrace rewind --to 30" in said
+        serving.clear_faults()
+        exactly(headrace, chain)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own that is nearly full."""

@@ -207,6 +207,37 @@ def test_lagging_head(serving):
     assert call(url, "eth_blockNumber") == hex(HEAD)
 
 
+def test_back_stays_where_it_went(serving, chain):
+    head = chain.blocks()[-1].hash
+    serving.set_fault(Fault("back", blocks=7))
+    url = serving.http_urls[0]
+    chain.mine(2)
+    try:
+        assert call(url, "eth_blockNumber") == hex(HEAD - 7)
+        assert call(url, "eth_getBlockByNumber", hex(HEAD), False) is None
+        assert call(serving.http_urls[1], "eth_blockNumber") == hex(HEAD + 2)
+        serving.clear_faults(0)
+        assert call(url, "eth_blockNumber") == hex(HEAD + 2)
+    finally:
+        chain.switch(head)
+
+
+def test_reset_is_another_chain_with_the_same_chain_id(serving, chain):
+    serving.set_fault(Fault("reset", blocks=3))
+    url, other = serving.http_urls[:2]
+    assert call(url, "eth_chainId") == call(other, "eth_chainId")
+    assert call(url, "eth_blockNumber") == "0x3"
+    hashes = {
+        call(each, "eth_getBlockByNumber", "0x0", False)["hash"] for each in serving.http_urls
+    }
+    assert len(hashes) == 2
+    assert call(url, "eth_getBlockReceipts", "0x3")[0]["blockHash"] not in {
+        f"0x{block.hash.hex()}" for block in chain.blocks()
+    }
+    serving.clear_faults(0)
+    assert call(url, "eth_blockNumber") == hex(HEAD)
+
+
 def test_frozen_stays_on_the_old_branch(serving, chain):
     head = chain.blocks()[-1].hash
     serving.set_fault(Fault("frozen"))

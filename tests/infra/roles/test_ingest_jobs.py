@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from infra.devchain.chain import Chain
+from infra.devchain.control import set_fault
+from infra.devchain.faults import Fault
 from infra.devchain.server import DevchainServer
-from infra.roles.ingest_head import HeadJob
+from infra.roles.ingest_head import HeadJob, check_final
 from infra.roles.ingest_history import HistoryJob
 from infra.roles.ingest_requests import RequestJob
 from infra.roles.topic_reader import Read
@@ -23,6 +25,8 @@ from ingest.checkpoint import Checkpoint
 from ingest.preflight import preflight
 from ingest.providers import ProviderPool
 from ingest.requests import request_envelope
+from schemas.errors import HeadraceError
+from schemas.errors_ingest import EndpointsBehind
 from schemas.errors_ingest_role import FinalizedReplaced, HeadBridgeTooLong
 from schemas.segments import (
     AGAIN,
@@ -320,3 +324,46 @@ async def test_requests_that_cannot_be_served_are_left_behind() -> None:
     envelopes, checkpoint = await serve(chain, *messages)
     assert envelopes == []
     assert checkpoint.requests_offset == 8
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (None, None),
+        (Fault("reset", blocks=40), FinalizedReplaced),
+        (Fault("reset", blocks=5), EndpointsBehind),
+        (Fault("back", blocks=30), EndpointsBehind),
+        (Fault("lagging_head", blocks=3), None),
+    ],
+    ids=["well", "reset", "reset and lower", "set back", "lagging"],
+)
+@pytest.mark.parametrize("endpoints", [1, 3])
+async def test_what_is_final_in_the_cluster_is_compared_with_every_endpoint_at_the_start(
+    fault: Fault | None, error: type[HeadraceError] | None, endpoints: int
+) -> None:
+    chain = small_chain(40)
+    block = chain.blocks()[20]
+    told = BlockRef(20, block.hash)
+    async with served(chain, endpoints) as server, pool_of(server) as pool:
+        for endpoint in server.endpoints[: endpoints // 2 + 1] if fault is not None else []:
+            set_fault(endpoint, fault)
+        # One that confirms the block outweighs those whose heads are too low to say.
+        raised = error if endpoints == 1 or error is FinalizedReplaced else None
+        with contextlib.ExitStack() as expected:
+            if raised is not None:
+                expected.enter_context(pytest.raises(raised))
+            await check_final(pool, told)
+
+
+async def test_a_cluster_whose_chain_is_reset_while_it_is_followed_names_its_own_remedy() -> None:
+    chain = small_chain(40, finality_depth=10)
+    async with served(chain) as server, pool_of(server) as pool:
+        life = Life(pool)
+        said = await preflight(pool, LOCAL, receipts=False)
+        task = asyncio.ensure_future(life.head.run(said))
+        await life.producer.until(lambda: life.head.follower is not None)
+        set_fault(server.endpoints[0], Fault("reset", blocks=50))
+        with pytest.raises(FinalizedReplaced) as caught:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await task
+        assert "topic_prefix" in caught.value.fix_text
