@@ -1,8 +1,9 @@
 """What is durable in, canon rows out: what of it is shown. No IO, no clock.
 
 1. Forwards: the longest prefix that is durable in every core stream, as soon as it grows.
-2. A reorg of shown blocks: the old chain stays until some state of the new fork is durable as a
-   whole; after ``stale_fork_ms`` without one, the longest durable prefix of the new fork is shown.
+2. A reorg of shown blocks: the old chain stays until some state of the new fork above the common
+   ancestor is durable as a whole; after ``stale_fork_ms`` without one, the longest durable prefix
+   of the new fork is shown. So a branch that comes block by block is one reorg, up to its first.
    A→B→A before B is durable changes nothing.
 3. Otherwise the visible height never goes back.
 4. A snapshot that begins above shown blocks which are not final does not say if they left. They

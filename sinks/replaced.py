@@ -59,8 +59,12 @@ class Replaced:
         self.clear()
 
     def aim(self, head: int) -> None:
-        """Take down a state of the new fork: it may be shown when it is durable as a whole."""
-        if self.kept is not None:
+        """Note a state of the new fork: it may be shown when it is durable as a whole.
+
+        The bare ancestor is no such state: where a node tells its new branch block by block, the
+        row of the reorg is to name the branch. It is shown after `stale_fork_ms`.
+        """
+        if self.kept is not None and head > self.kept:
             self._goals = [goal for goal in self._goals if goal < head]
             self._goals.append(head)
 

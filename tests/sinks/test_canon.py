@@ -146,7 +146,7 @@ def test_there_and_back_before_it_is_durable_changes_nothing() -> None:
     assert canon.step(60_000) is None
 
 
-def test_reorg_to_the_parent_shows_at_once_and_duplicates_do_not_apply() -> None:
+def test_reorg_to_the_parent_shows_after_a_moment_and_duplicates_do_not_apply() -> None:
     canon = canon_at(ref(4), ref(5))
     everywhere(canon, 10, 0, ref(4), "history")
     everywhere(canon, 20, 5, ref(5))
@@ -154,8 +154,36 @@ def test_reorg_to_the_parent_shows_at_once_and_duplicates_do_not_apply() -> None
     back = ForkUpdate(1, ref(4), None, ref(4), (ref(5),), (), 0)
     assert canon.apply_fork(back, 0)
     assert not canon.apply_fork(back, 0)
-    row = shown(canon.step(0))
+    assert canon.step(1_999) is None
+    change = canon.step(2_000)
+    row = shown(change)
     assert (row.head, row.loads) == (ref(4), (10, 11, 12))
+    assert change is not None
+    assert change.reorg is not None
+    assert (change.reorg.new_head, change.reorg.added) == (ref(4), ())
+
+
+def test_a_new_branch_that_is_told_block_by_block_is_one_reorg_that_names_it() -> None:
+    canon = canon_at(ref(4), ref(5), ref(6))
+    everywhere(canon, 10, 0, ref(4), "history")
+    everywhere(canon, 20, 5, ref(5))
+    everywhere(canon, 30, 6, ref(6))
+    assert shown(canon.step(0)).head == ref(6)
+    assert canon.apply_fork(ForkUpdate(1, ref(4), None, ref(4), (ref(6), ref(5)), (), 0), 100)
+    assert canon.step(100) is None, "the ancestor alone would be a reorg without a new branch"
+    reorgs, heads = [], []
+    for number, now_ms in ((5, 600), (6, 1_600), (7, 2_600)):
+        block = ref(number, "b")
+        assert canon.apply_fork(ForkUpdate(1, block, None, ref(4), (), (block,), 0), now_ms)
+        everywhere(canon, number * 10, number, block)
+        change = canon.step(now_ms)
+        assert change is not None
+        heads.append(change.row.head)
+        reorgs += [change.reorg] if change.reorg is not None else []
+    assert heads == [ref(5, "b"), ref(6, "b"), ref(7, "b")]
+    (reorg,) = reorgs
+    assert (reorg.ancestor, reorg.old_head, reorg.new_head) == (ref(4), ref(6), ref(5, "b"))
+    assert (reorg.removed, reorg.added) == ((ref(6), ref(5)), (ref(5, "b"),))
 
 
 def test_history_replaces_the_head_blocks_of_its_segment() -> None:
