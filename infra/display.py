@@ -18,7 +18,7 @@ from rich.text import Text
 
 from infra.metrics_export import MetricsExport
 from infra.ports import HOST
-from infra.progress import Progress, Rates, RateWindow
+from infra.progress import HEAD_OLD_SECONDS, Progress, ProviderProgress, Rates, RateWindow
 from infra.status import write_progress
 from infra.terminal import Terminal, counted, lasted, sized
 
@@ -201,8 +201,11 @@ def _position(progress: Progress, rates: Rates) -> list[str]:
             words.append(f"ETA {lasted(rates.eta_seconds)}")
     if progress.visible_block is not None:
         words.append(f"queryable to {progress.visible_block:,}")
-    if progress.head_lag_blocks is not None:
+    if progress.phase in ("head", "backfill") and progress.head_lag_blocks is not None:
         words.append(f"head lag {progress.head_lag_blocks:,}")
+    elif progress.phase == "head" and progress.head_block is not None:
+        heard = lasted(progress.head_age_seconds)
+        words.append(f"head lag unknown, nodes last heard {heard} ago")
     return words
 
 
@@ -248,7 +251,7 @@ def _provider_table(progress: Progress) -> Table:
             Text(one.state, style=_STATE_STYLES[one.state]),
             counted(one.calls),
             counted(one.errors),
-            "" if one.head is None else f"{one.head:,}",
+            _head_of(one),
             Text(one.note, style="dim"),
         )
     hidden = len(progress.providers) - PROVIDERS_SHOWN_MAX
@@ -257,8 +260,16 @@ def _provider_table(progress: Progress) -> Table:
     return table
 
 
+def _head_of(one: ProviderProgress) -> str:
+    """An endpoint's head, with its age where it is not of now."""
+    if one.head is None:
+        return ""
+    age = one.head_age_seconds or 0.0
+    return f"{one.head:,}" + (f" ({lasted(age)} ago)" if age > HEAD_OLD_SECONDS else "")
+
+
 def _trouble(progress: Progress) -> str:
-    words = []
+    words = [progress.warning] if progress.warning else []
     if progress.decode_failures:
         words.append(f"{progress.decode_failures:,} undecodable log(s), see decode_failures")
     if progress.dead_letters:

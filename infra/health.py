@@ -31,6 +31,7 @@ def provider_progress(health: EndpointHealth) -> ProviderProgress:
         calls=health.answers,
         errors=health.errors,
         head=health.head,
+        head_age_seconds=health.head_age_seconds,
         note=note,
     )
 

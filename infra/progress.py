@@ -10,6 +10,9 @@ Phase = Literal["starting", "backfill", "head", "draining", "done", "halted"]
 ProviderState = Literal["ok", "limited", "slow", "failing", "quarantined"]
 
 RATE_WINDOW_SECONDS = 10.0
+HEAD_OLD_SECONDS = 20.0
+"""A head that was named longer ago says nothing of now. Beside a WebSocket nodes are asked every
+15 s at the longest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,9 @@ class ProviderProgress:
     errors: int = 0
     """Calls that failed."""
     head: int | None = None
-    """Its latest block."""
+    """The head that it named last."""
+    head_age_seconds: float | None = None
+    """Time since it named it."""
     note: str = ""
     """Why it is not `ok`."""
 
@@ -77,7 +82,9 @@ class Progress:
     visible_block: int | None = None
     """Highest block that can be queried."""
     head_block: int | None = None
-    """The nodes' head."""
+    """The nodes' head, when they were last heard."""
+    head_age_seconds: float = 0.0
+    """Time since a node last named a head that counts."""
     finalized_block: int | None = None
     """Highest final block."""
     stages: tuple[StageProgress, ...] = ()
@@ -98,13 +105,16 @@ class Progress:
     """Memory of the process and of ClickHouse."""
     synthetic: bool = False
     """Whether the chain is the devchain's, and not real."""
+    warning: str = ""
+    """What is wrong at present, for example that no node answers."""
     note: str = ""
     """A line for people, for example where to query."""
 
     @property
     def head_lag_blocks(self) -> int | None:
-        """Nodes' head less the visible block."""
-        if self.head_block is None or self.visible_block is None:
+        """Nodes' head less the visible block; None while no head of now is known."""
+        old = self.head_age_seconds > HEAD_OLD_SECONDS
+        if old or self.head_block is None or self.visible_block is None:
             return None
         return max(0, self.head_block - self.visible_block)
 

@@ -33,19 +33,23 @@ class RunProgress:
         self.note = ""
         self._chain, self._target, self._clickhouse_pid = chain, target, clickhouse_pid
         self._stages, self._ingest, self._pool, self._said = stages, ingest, pool, said
+        self._said_at = pool.clock()
 
     def snapshot(self) -> Progress:
         """The run at this moment."""
         row = self._stages.publisher.visible()
         visible = row.head.number if row is not None else None
-        head = self._said.head.number
+        head, heard, warning = self._said.head.number, self._pool.clock() - self._said_at, ""
         blocks, logs = self._ingest.history.blocks_done, self._ingest.history.logs_done
         if self._ingest.follower is not None:
             follower = self._ingest.follower.progress()
             blocks += follower.blocks_published
             logs += follower.logs_published
+            heard = follower.heard_seconds_ago
             if follower.head is not None:
                 head = follower.head.number
+            if follower.silent is not None:
+                warning = follower.silent.what_text
         first = self._target.from_block
         last = self._ingest.history_to if self._target.to_block is None else self._target.to_block
         done = 0 if visible is None else max(0, min(visible, last) - first + 1)
@@ -61,6 +65,8 @@ class RunProgress:
             total_blocks=max(0, last - first + 1),
             visible_block=visible,
             head_block=head,
+            head_age_seconds=heard,
+            warning=warning,
             finalized_block=row.finalized.number if row and row.finalized else None,
             stages=(
                 StageProgress("ingest", blocks, logs),

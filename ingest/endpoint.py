@@ -99,7 +99,9 @@ class EndpointHealth:
     bytes_received: int
     """Bytes of answers."""
     head: int | None
-    """Highest block it has shown."""
+    """The head that it named last."""
+    head_age_seconds: float | None
+    """Time since it named it."""
     last_error: str
     """Code and sentence of the last failure; empty if none."""
     quarantined: Quarantine | None
@@ -128,6 +130,7 @@ class Endpoint:
         self.lies = 0
         self.races = 0
         self.head: int | None = None
+        self.head_at = 0.0
         self.latency_seconds: float | None = None
         self.answers = 0
         self.errors = 0
@@ -142,9 +145,9 @@ class Endpoint:
     def __repr__(self) -> str:
         return f"Endpoint({self.name})"
 
-    def observe_head(self, number: int) -> None:
-        """Remember the highest block that it has shown."""
-        self.head = number if self.head is None else max(self.head, number)
+    def observe_head(self, number: int, now: float) -> None:
+        """Remember the head that it named, and when."""
+        self.head, self.head_at = number, now
 
     def begin_quarantine(self, error: HeadraceError, now: float, now_ms: int) -> float:
         """Quarantine it for what it served; how long, in seconds, doubled at each further lie."""
@@ -250,6 +253,7 @@ class Endpoint:
             errors=self.errors,
             bytes_received=self.client.bytes_received,
             head=self.head,
+            head_age_seconds=None if self.head is None else now - self.head_at,
             last_error=self.last_error,
             quarantined=self.quarantine,
             paused_seconds=max(0.0, self.pace.paused_until - now),

@@ -248,7 +248,7 @@ class HeadFollower:
 
     async def _holds_final(self, endpoint: Endpoint, answer: HeadAnswer) -> bool:
         """Whether an endpoint has our final block; ReorgBelowFinalized where most deny it."""
-        endpoint.observe_head(answer.latest.number)
+        endpoint.observe_head(answer.latest.number, self._pool.clock())
         held, final, now = self._holds(endpoint), answer.final, self._pool.clock()
         # Nothing is final yet where the window stands on the block before genesis.
         if final.number >= 0:
@@ -320,7 +320,7 @@ class HeadFollower:
         `gone` says that a poll found that the endpoint no longer has our head.
         """
         async with self._stepping:
-            endpoint.observe_head(header.number)
+            endpoint.observe_head(header.number, self._pool.clock())
             if not self._holds(endpoint):
                 return
             self._heard_at = self._pool.clock()

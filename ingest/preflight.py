@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -23,6 +24,7 @@ from schemas.errors_ingest import (
     ChainIdWrong,
     ClockSkewed,
     EndpointsUnusable,
+    HeadOld,
     HistoryPruned,
     MethodMissing,
     ProvidersExhausted,
@@ -32,6 +34,8 @@ from schemas.errors_ingest import (
 
 _LASTING = (AccessRefused, AnswerIsHtml, AnswerNotJsonRpc, ChainIdWrong, RequestRefused)
 """Why an endpoint is left out for the rest of a run; what else fails may mend."""
+HEAD_OLD_SECONDS = 86_400.0
+"""Clocks are off by minutes or hours; a head this old is old."""
 _text = msgspec.json.Decoder(str)
 
 
@@ -110,7 +114,7 @@ async def preflight(
     down = tuple(error for one, error in refused.items() if one not in excluded)
     head = max((greeting.head for greeting in greetings.values()), key=lambda h: h.number)
     for endpoint, greeting in greetings.items():
-        endpoint.observe_head(greeting.head.number)
+        endpoint.observe_head(greeting.head.number, pool.clock())
     if from_block is not None and from_block > head.number:
         raise StartBeyondHead(from_block=from_block, head=head.number)
     finals = [greeting.finalized for greeting in greetings.values() if greeting.finalized]
@@ -242,10 +246,14 @@ def _no_receipts(endpoints: Iterable[Endpoint]) -> tuple[HeadraceError, ...]:
 
 
 def _skew(pool: ProviderPool, chain: ChainFacts, head: HeadHeader) -> tuple[HeadraceError, ...]:
-    """A warning where the newest block is far from the local clock; not for a resting devchain."""
+    """A warning where the newest block is old, or the clock is off; not for a resting devchain."""
     seconds = pool.now_ms() / 1000 - head.time
     allowed = max(pool.limits.clock_skew_seconds_max, 20 * chain.block_time_seconds)
     if abs(seconds) <= allowed or (chain.chain_id is None and seconds > 0):
         return ()
+    if seconds > HEAD_OLD_SECONDS:
+        at = datetime.fromtimestamp(head.time, UTC)
+        days = round(seconds / 86_400)
+        return (HeadOld(number=head.number, time=f"{at:%Y-%m-%d %H:%M} UTC", days=days),)
     direction = "ahead of" if seconds > 0 else "behind"
     return (ClockSkewed(skew_seconds=round(abs(seconds)), direction=direction),)

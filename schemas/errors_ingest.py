@@ -290,3 +290,12 @@ class EndpointsBehind(Permanent):
         "Wait until they are in sync, or give another endpoint. If their chain is the true one, "
         "run `headrace rewind --to N` with an N that they have, or use another data directory."
     )
+
+
+class HeadOld(Permanent):
+    """The newest block that any endpoint has is days old."""
+
+    code = "HR-2061"
+    what = "the chain's head, block {number}, is {days} day(s) old: it is of {time}"
+    why = "The chain has stopped, or the nodes are not in sync with it."
+    fix = "Check whether the nodes are in sync; a chain that has ended is indexed as it is."

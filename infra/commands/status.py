@@ -119,9 +119,14 @@ def _summary(found: Status, at: Stored) -> list[tuple[str, object]]:
     ]
     if found.lag_seconds is not None:
         rows.append(("age of head", lasted(found.lag_seconds)))
-    lag = (found.progress or {}).get("head_lag_blocks")
+    progress = found.progress or {}
+    lag, age = progress.get("head_lag_blocks"), progress.get("head_age_seconds")
     if lag is not None:
         rows.append(("head lag", f"{lag} block(s)"))
+    elif age is not None:
+        rows.append(("head lag", f"unknown, nodes last heard {lasted(age)} ago"))
+    if progress.get("warning"):
+        rows.append(("warning", progress["warning"]))
     return rows
 
 

@@ -35,6 +35,7 @@ class IngestProgress:
         """Set when the ingester drains, is done, or has halted."""
         self._chain, self._said, self._pool = chain, said, pool
         self._first, self._last = span
+        self._said_at = pool.clock()
         self._checkpoint, self._sinks = checkpoint, sinks
         self._history, self._head = history, head
 
@@ -42,6 +43,7 @@ class IngestProgress:
         """The ingester at this moment."""
         blocks = logs = 0
         last, head = self._last, self._said.head.number
+        heard, warning = self._pool.clock() - self._said_at, ""
         if self._history is not None:
             blocks, logs = self._history.progress.blocks_done, self._history.progress.logs_done
             last = self._history.end if last is None else last
@@ -49,6 +51,8 @@ class IngestProgress:
             followed = self._head.follower.progress()
             blocks, logs = blocks + followed.blocks_published, logs + followed.logs_published
             head = followed.head.number if followed.head is not None else head
+            heard = followed.heard_seconds_ago
+            warning = "" if followed.silent is None else followed.silent.what_text
         last = self._first - 1 if last is None else last
         coverage, total = self._checkpoint.coverage(), max(0, last - self._first + 1)
         done = coverage.count(self._first, last)
@@ -63,6 +67,8 @@ class IngestProgress:
             done_blocks=done,
             total_blocks=total,
             head_block=head,
+            head_age_seconds=heard,
+            warning=warning,
             finalized_block=finalized.number if finalized is not None else None,
             stages=(
                 StageProgress("ingest", blocks, logs),

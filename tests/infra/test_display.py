@@ -215,6 +215,7 @@ HEALTH = EndpointHealth(
     errors=0,
     bytes_received=10,
     head=7,
+    head_age_seconds=1.0,
     last_error="",
     quarantined=None,
     paused_seconds=0.0,
@@ -254,3 +255,27 @@ def test_health_is_one_word(health: EndpointHealth, state: str) -> None:
 )
 def test_numbers_read_well(shown: str, text: str) -> None:
     assert shown == text
+
+
+def test_a_lag_is_said_only_of_a_head_of_now() -> None:
+    live = replace(LATER, phase="head", done_blocks=1000)
+    assert "head lag 1,801" in progress_line(live, Rates({}, None))
+    silent = replace(live, head_age_seconds=63.0, warning="no endpoint has named a head")
+    line = progress_line(silent, Rates({}, None))
+    assert "head lag unknown, nodes last heard 1 min 3 s ago" in line
+    assert "head lag 1,801" not in line
+    assert "no endpoint has named a head" in line
+    assert progress_fields(silent, Rates({}, None))["head_lag_blocks"] is None
+    halted = progress_line(replace(live, phase="halted"), Rates({}, None))
+    assert "head lag" not in halted
+
+
+def test_an_endpoints_head_has_its_age_where_it_is_not_of_now() -> None:
+    providers = (
+        ProviderProgress("leads", head=2000, head_age_seconds=1.0),
+        ProviderProgress("rests", head=1900, head_age_seconds=125.0),
+    )
+    shown, out = terminal(tty=True)
+    shown.out.print(render_progress(replace(LATER, providers=providers), Rates({}, None)))
+    assert "1,900 (2 min 5 s ago)" in out.getvalue()
+    assert "2,000 (" not in out.getvalue()

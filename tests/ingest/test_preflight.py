@@ -18,6 +18,7 @@ from schemas.errors_ingest import (
     ClockSkewed,
     EndpointsUnusable,
     EndpointUnreachable,
+    HeadOld,
     HistoryPruned,
     MethodMissing,
     StartBeyondHead,
@@ -130,6 +131,14 @@ async def test_a_clock_off_by_an_hour_is_a_warning(hours: int, direction: str) -
         (warning,) = (await preflight(pool, SEVEN)).warnings
         assert isinstance(warning, ClockSkewed)
         assert warning.data["direction"] == direction
+
+
+async def test_a_head_that_is_years_old_is_said_to_be_old() -> None:
+    now_s = GENESIS_TIME + 29 + 3 * 365 * 86_400
+    async with FakeNode(fake_chain(30)) as node, pool_of(node.url, now_s=now_s) as pool:
+        (warning,) = (await preflight(pool, SEVEN)).warnings
+        assert isinstance(warning, HeadOld)
+        assert "head, block 29, is 1095 day(s) old: it is of 2023-11-14" in warning.what_text
 
 
 async def test_an_endpoint_that_is_down_is_a_warning_and_stays() -> None:
