@@ -21,8 +21,10 @@ from schemas.errors_ingest import (
     CallInvalid,
     HistoryPruned,
     MethodMissing,
+    ReceiptsEmpty,
     ReceiptsNotServed,
 )
+from schemas.errors_verify import PayloadInvalid
 
 log = structlog.get_logger(__name__)
 
@@ -54,12 +56,16 @@ class BlockPayload:
 class _BlockBody(msgspec.Struct, gc=False, rename="camel"):
     hash: str
     transactions: list[msgspec.Raw]
-    logs_bloom: str = "0x"
+    logs_bloom: str | None = None
+    receipts_root: str | None = None
 
 
 class _TransactionRef(msgspec.Struct, gc=False):
     hash: str
 
+
+_NO_RECEIPTS = "0x56e81f171bcc55a6ff8345e692c0f86e5b48e01b996cadc001622fb5e363b421"
+"""receiptsRoot of a block without receipts: the root of an empty trie."""
 
 _block_body = msgspec.json.Decoder(_BlockBody)
 _transaction_ref = msgspec.json.Decoder(_TransactionRef)
@@ -111,7 +117,7 @@ async def fetch_blocks(endpoint: Endpoint, wanted: Sequence[BlockId]) -> list[Bl
 
     Raises
     ------
-    BlockNotServed, ReceiptsNotServed
+    BlockNotServed, ReceiptsNotServed, ReceiptsEmpty
         It lacks one of them, or has not indexed it yet.
     HistoryPruned
         It keeps no such history.
@@ -248,18 +254,25 @@ def _payload(
         raise ReceiptsNotServed(endpoint=endpoint.name, block=block_text(wanted))
     if len(receipts) <= 2:
         body = _decode_body(endpoint, wanted, block)
-        logs_due = body.logs_bloom.strip("0x") != ""
-        if logs_due if way is ReceiptsBy.logs else body.transactions:
-            raise ReceiptsNotServed(endpoint=endpoint.name, block=block_text(wanted))
+        logs_due = (body.logs_bloom or "").strip("0x") != ""
+        receipts_due = body.transactions and (body.receipts_root or "").lower() != _NO_RECEIPTS
+        if logs_due if way is ReceiptsBy.logs else receipts_due:
+            raise ReceiptsEmpty(
+                endpoint=endpoint.name,
+                block=block_text(wanted),
+                transactions=len(body.transactions),
+                root="logsBloom" if way is ReceiptsBy.logs else "receiptsRoot",
+            )
     return BlockPayload(wanted, block, receipts, way)
 
 
 def _decode_body(endpoint: Endpoint, wanted: BlockId, block: msgspec.Raw) -> _BlockBody:
     try:
         return _block_body.decode(block)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        failure = BlockNotServed(endpoint=endpoint.name, block=block_text(wanted))
-    raise failure
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        call = block_call(wanted, True)
+        reason = f"block {block_text(wanted)}: {error}"
+    raise PayloadInvalid(endpoint=endpoint.name, method=call.method, reason=reason)
 
 
 class _BlockNumber(msgspec.Struct, gc=False):

@@ -11,7 +11,7 @@ import msgspec
 from ingest.build import block_segment, build_header_columns
 from ingest.build_logs import log_segment
 from ingest.endpoint import ReceiptsBy
-from ingest.fetch import BlockPayload
+from ingest.fetch import BlockPayload, block_text
 from ingest.headwindow import HeadHeader, read_header
 from ingest.places import check_logs
 from ingest.publish import Built
@@ -186,7 +186,7 @@ def wanted_block(payload: BlockPayload) -> Block:
     PayloadInvalid, BlockNumberGap, BlockHashMismatch
         It is not a block, or not the one that was asked for.
     """
-    block = decode_block(payload.block)
+    block = decode_block(payload.block, f"block {block_text(payload.wanted)}")
     if block is None:
         raise PayloadInvalid(method="eth_getBlockByNumber", reason="null")
     number = _int_or_none(block.number)
@@ -207,7 +207,7 @@ def _int_or_none(text: str) -> int | None:
 
 
 def _receipts(payload: BlockPayload) -> list[Receipt]:
-    receipts = decode_receipts(payload.receipts)
+    receipts = decode_receipts(payload.receipts, f"block {block_text(payload.wanted)}")
     if receipts is None:
         raise PayloadInvalid(method="eth_getBlockReceipts", reason="null")
     return receipts

@@ -47,7 +47,17 @@ HEDGE_LATENCIES = 4.0
 """A request that takes so many times as long as usual is slow."""
 _HOPELESS = (AccessRefused, RequestRefused, EndpointUrlInvalid, AnswerIsHtml, AnswerNotJsonRpc)
 _ABSENT_CODES = frozenset(
-    {"HR-2009", "HR-2012", "HR-2015", "HR-2016", "HR-2020", "HR-2021", "HR-2022", "HR-2030"}
+    {
+        "HR-2009",
+        "HR-2012",
+        "HR-2015",
+        "HR-2016",
+        "HR-2020",
+        "HR-2021",
+        "HR-2022",
+        "HR-2023",
+        "HR-2030",
+    }
 )
 """The endpoint is well and answers, but not this: its pace is left alone."""
 

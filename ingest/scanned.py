@@ -9,7 +9,7 @@ from itertools import chain
 import msgspec
 
 from ingest.logscan import ScannedLogs, scan_logs
-from ingest.places import stand_in_receipts
+from ingest.places import number_of, stand_in_receipts
 from ingest.wire import Block, UnreadReceipt, decode_unread_receipts
 
 
@@ -46,7 +46,10 @@ def scan_receipts(
     PayloadInvalid
         If one is no JSON, or a field is missing or of another type.
     """
-    receipts = [decode_unread_receipts(result) or [] for result in results]
+    receipts = [
+        decode_unread_receipts(result, f"block {number_of(block.number)}") or []
+        for block, result in zip(blocks, results, strict=True)
+    ]
     logs = scan_logs([receipt.logs for part in receipts for receipt in part])
     if logs is None or not stand_in_receipts(blocks, receipts, logs):
         return None

@@ -237,16 +237,24 @@ _DECODERS: dict[object, msgspec.json.Decoder[Any]] = {
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def _decode(kind: type[T], result: bytes | msgspec.Raw, method: str) -> T | None:
+def _decode(kind: type[T], result: bytes | msgspec.Raw, method: str, of: str) -> T | None:
     try:
         decoded: T | None = _DECODERS[kind].decode(result)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise PayloadInvalid(method=method, reason=str(error)) from None
+        reason = f"{of}: {error}" if of else str(error)
+        raise PayloadInvalid(method=method, reason=reason) from None
     return decoded
 
 
-def decode_block(result: bytes | msgspec.Raw) -> Block | None:
+def decode_block(result: bytes | msgspec.Raw, of: str = "") -> Block | None:
     """Decode the `result` of eth_getBlockByNumber or eth_getBlockByHash, or a newHeads header.
+
+    Parameters
+    ----------
+    result : bytes or msgspec.Raw
+        JSON.
+    of : str
+        What it is of, for an error: ``block 5``.
 
     Returns
     -------
@@ -258,14 +266,14 @@ def decode_block(result: bytes | msgspec.Raw) -> Block | None:
     PayloadInvalid
         If it is no JSON, or a field is missing or of another type.
     """
-    block = _decode(Block, result, "eth_getBlockByNumber")
+    block = _decode(Block, result, "eth_getBlockByNumber", of)
     if block is not None:
         block.source = result
     return block
 
 
-def decode_receipts(result: bytes | msgspec.Raw) -> list[Receipt] | None:
-    """Decode the `result` of eth_getBlockReceipts.
+def decode_receipts(result: bytes | msgspec.Raw, of: str = "") -> list[Receipt] | None:
+    """Decode the `result` of eth_getBlockReceipts; `of` as in `decode_block`.
 
     Returns
     -------
@@ -277,21 +285,21 @@ def decode_receipts(result: bytes | msgspec.Raw) -> list[Receipt] | None:
     PayloadInvalid
         If it is no JSON, or a field is missing or of another type.
     """
-    return _decode(list[Receipt], result, "eth_getBlockReceipts")
+    return _decode(list[Receipt], result, "eth_getBlockReceipts", of)
 
 
-def decode_unread_receipts(result: bytes | msgspec.Raw) -> list[UnreadReceipt] | None:
+def decode_unread_receipts(result: bytes | msgspec.Raw, of: str = "") -> list[UnreadReceipt] | None:
     """Decode the `result` of eth_getBlockReceipts but for the logs; see `decode_receipts`."""
-    return _decode(list[UnreadReceipt], result, "eth_getBlockReceipts")
+    return _decode(list[UnreadReceipt], result, "eth_getBlockReceipts", of)
 
 
-def decode_receipt(result: bytes | msgspec.Raw) -> Receipt | None:
+def decode_receipt(result: bytes | msgspec.Raw, of: str = "") -> Receipt | None:
     """Decode the `result` of eth_getTransactionReceipt; see `decode_receipts`."""
-    return _decode(Receipt, result, "eth_getTransactionReceipt")
+    return _decode(Receipt, result, "eth_getTransactionReceipt", of)
 
 
-def decode_logs(result: bytes | msgspec.Raw) -> list[Log] | None:
-    """Decode the `result` of eth_getLogs.
+def decode_logs(result: bytes | msgspec.Raw, of: str = "") -> list[Log] | None:
+    """Decode the `result` of eth_getLogs; `of` as in `decode_block`.
 
     Returns
     -------
@@ -303,7 +311,7 @@ def decode_logs(result: bytes | msgspec.Raw) -> list[Log] | None:
     PayloadInvalid
         If it is no JSON, or a field is missing or of another type.
     """
-    return _decode(list[Log], result, "eth_getLogs")
+    return _decode(list[Log], result, "eth_getLogs", of)
 
 
 def extra_header_fields(block: Block) -> dict[str, object]:

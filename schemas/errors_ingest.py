@@ -172,6 +172,18 @@ class ReceiptsNotServed(Transient):
     fix = "It is asked again, and others in its place; a pruned node cannot serve history."
 
 
+class ReceiptsEmpty(Transient):
+    """An empty list of receipts or logs for a block whose header says that there are some."""
+
+    code = "HR-2023"
+    what = (
+        "{endpoint} answers an empty list for the receipts of block {block}, "
+        "which has {transactions} transactions"
+    )
+    why = "The answer is false: the header's {root} is not that of a block without receipts."
+    fix = "Others are asked, and it again: some nodes answer so until receipts are indexed."
+
+
 class HistoryPruned(Permanent):
     """History that the endpoint no longer keeps."""
 

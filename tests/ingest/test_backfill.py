@@ -18,7 +18,8 @@ from ingest.limits import IngestLimits
 from ingest.proven import ProvenFetcher
 from ingest.providers import ProviderPool
 from ingest.publish import Built
-from schemas.errors_ingest import ChainBroken, ProvidersExhausted, ReceiptsNotServed
+from schemas.errors import HeadraceError
+from schemas.errors_ingest import ChainBroken, ProvidersExhausted, ReceiptsEmpty, ReceiptsNotServed
 from schemas.errors_verify import ReceiptsRootMismatch
 from tests.ingest.fake_node import FakeNode, fake_build, fake_chain, fake_hash
 from tests.ingest.patient import PATIENT
@@ -81,21 +82,26 @@ async def test_the_only_endpoint_lying_ends_in_the_proof_that_failed() -> None:
             await collect(pool, segments(5))
 
 
-async def test_null_receipts_are_asked_again_elsewhere_and_never_taken_for_none() -> None:
+@pytest.mark.parametrize("answer", [None, []])
+async def test_null_receipts_are_asked_again_elsewhere_and_never_taken_for_none(
+    answer: object,
+) -> None:
     chain = fake_chain(30)
     async with FakeNode(chain) as good, FakeNode(chain) as pruned, pool_of(pruned, good) as pool:
-        pruned.overrides["eth_getBlockReceipts"] = lambda _: None
+        pruned.overrides["eth_getBlockReceipts"] = lambda _: answer
         assert hashes(await collect(pool, segments(30))) == truth(good, segments(30))
         assert all(endpoint.quarantine is None for endpoint in pool.endpoints)
 
 
-@pytest.mark.parametrize("answer", [None, []])
-async def test_receipts_missing_for_ever_end_in_a_coded_error(answer: object) -> None:
+@pytest.mark.parametrize(("answer", "kind"), [(None, ReceiptsNotServed), ([], ReceiptsEmpty)])
+async def test_receipts_missing_for_ever_end_in_a_coded_error(
+    answer: object, kind: type[HeadraceError]
+) -> None:
     async with FakeNode(fake_chain(10)) as node, pool_of(node) as pool:
         node.overrides["eth_getBlockReceipts"] = lambda _: answer
         with pytest.raises(ProvidersExhausted) as caught:
             await collect(pool, segments(10))
-        assert isinstance(caught.value.data["last"], ReceiptsNotServed)
+        assert isinstance(caught.value.data["last"], kind)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from schemas.errors_ingest import (
     HeadOld,
     HistoryPruned,
     MethodMissing,
+    ProvidersExhausted,
     StartBeyondHead,
 )
 from tests.ingest.fake_node import GENESIS_TIME, FakeNode, fake_chain
@@ -122,6 +123,34 @@ async def test_pruned_history_is_found_at_the_start(method: str) -> None:
         with pytest.raises(HistoryPruned, match="history of block 3"):
             await preflight(pool, SEVEN, from_block=3)
         assert (await preflight(pool, SEVEN, from_block=4)).head.number == 29
+
+
+async def test_an_empty_list_of_receipts_is_a_false_answer_and_not_pruned_history() -> None:
+    async with FakeNode(fake_chain(30)) as node, pool_of(node.url) as pool:
+        node.overrides["eth_getBlockReceipts"] = lambda _: []
+        with pytest.raises(ProvidersExhausted, match=r"receipts of block 5, which has 2 trans"):
+            await preflight(pool, SEVEN, from_block=5)
+
+
+@pytest.mark.parametrize("field", ["logsBloom", "receiptsRoot"])
+async def test_a_first_block_without_a_bloom_is_no_pruned_history(field: str) -> None:
+    """The block has no transactions, so its receipts are an empty list."""
+    async with FakeNode(fake_chain(30)) as node, pool_of(node.url) as pool:
+        node.overrides["eth_getBlockByNumber"] = lambda block_id, whole: {
+            **(node.block(block_id, whole) or {}),
+            field: None,
+        }
+        assert (await preflight(pool, SEVEN, from_block=3)).head.number == 29
+
+
+async def test_a_first_block_that_cannot_be_read_is_named() -> None:
+    async with FakeNode(fake_chain(30)) as node, pool_of(node.url) as pool:
+        node.overrides["eth_getBlockByNumber"] = lambda block_id, whole: {
+            **(node.block(block_id, whole) or {}),
+            "transactions": "none",
+        }
+        with pytest.raises(ProvidersExhausted, match=r"block 3: .*transactions"):
+            await preflight(pool, SEVEN, from_block=3)
 
 
 @pytest.mark.parametrize(("hours", "direction"), [(1, "ahead of"), (-1, "behind")])
