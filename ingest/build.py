@@ -119,7 +119,8 @@ def build_header_columns(blocks: Sequence[Block]) -> dict[str, Column]:
     try:
         columns = fill_fields(BLOCKS, _BLOCK_FIELDS, blocks, rows, "")
     except (HexMalformed, QuantityOutOfRange):
-        drop_unreadable(BLOCKS, _HEADER_FIELDS, blocks)
+        for block in blocks:
+            drop_unreadable(BLOCKS, _HEADER_FIELDS, block)
         columns = fill_fields(BLOCKS, _BLOCK_FIELDS, blocks, rows, "")
     columns["extra"] = Ragged(np.zeros(len(blocks) + 1, np.int64), np.empty(0, np.uint8))
     columns["verification"] = np.full(len(blocks), int(Verification.off), np.int8)
@@ -130,6 +131,8 @@ def build_block_columns(
     blocks: Sequence[Block],
     receipts: Sequence[Sequence[AnyReceipt]] | None = None,
     header: dict[str, Column] | None = None,
+    *,
+    lenient: bool = False,
 ) -> BlockColumns:
     """Build the columns of the tables ``blocks``, ``transactions`` and ``withdrawals``.
 
@@ -142,6 +145,8 @@ def build_block_columns(
         receipts fill are null.
     header : dict, optional
         What `build_header_columns` gave for the same blocks, where that was asked before.
+    lenient : bool
+        Whether what a column cannot hold is null, as far as it may be, and kept in ``extra``.
 
     Returns
     -------
@@ -170,7 +175,7 @@ def build_block_columns(
     }
     return BlockColumns(
         table_block(BLOCKS, len(blocks), columns),
-        build_transactions(blocks, body, aligned, header),
+        build_transactions(blocks, body, aligned, header, lenient=lenient),
         _build_withdrawals(blocks, header),
     )
 

@@ -1,4 +1,4 @@
-"""Transactions and receipts of a segment in, the columns of the table ``transactions`` out."""
+"""Build the columns of the table ``transactions`` from transactions and receipts."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ingest.hexcolumns import AnyRows, HexTexts, InnerRows, hex_column, hex_columns, zeros
+from ingest.hexcolumns import AnyRows, HexTexts, InnerRows, Rows, hex_column, hex_columns, zeros
 from ingest.tablecolumns import (
     as_array,
     block_rows,
+    drop_unreadable,
     field_texts,
     fill_fields,
     list_offsets,
@@ -22,8 +24,16 @@ from ingest.tablecolumns import (
     table_block,
     values_by_field,
 )
-from ingest.wire import AccessTuple, AnyReceipt, Authorization, Block, Transaction
-from schemas.columns import Column, ColumnBlock, Nullable, Ragged, Struct
+from ingest.wire import (
+    AccessTuple,
+    AnyReceipt,
+    Authorization,
+    Block,
+    Transaction,
+    extra_transaction_fields,
+)
+from schemas.columns import Column, ColumnBlock, Nullable, Ragged, Struct, from_python
+from schemas.errors_verify import FieldMissing, HexMalformed, QuantityOutOfRange
 from schemas.kinds import parse_kind
 from schemas.tables import TRANSACTION_TABLE, empty_block
 
@@ -61,6 +71,8 @@ _RECEIPT_FIELDS = {
 """Columns of ``transactions`` that hold one hex field of the receipt."""
 
 _NONE = empty_block(TRANSACTION_TABLE)
+_LISTS = ("access_list", "blob_versioned_hashes", "authorization_list")
+"""Fields of a transaction that are lists."""
 _AUTHORIZATION_FIELDS = ("chain_id", "address", "nonce", "y_parity", "r", "s")
 
 
@@ -69,8 +81,13 @@ def build_transactions(
     body: list[list[Transaction]],
     receipts: Sequence[AnyReceipt | None] | None,
     header: dict[str, Column],
+    *,
+    lenient: bool = False,
 ) -> ColumnBlock:
     """Build the columns of the table ``transactions``.
+
+    What no column holds of a transaction of unknown form goes to ``extra``: fields that this
+    version does not know, and those whose text does not fit their column, which is then null.
 
     Parameters
     ----------
@@ -82,16 +99,44 @@ def build_transactions(
         One a transaction, None where a transaction has none.
     header : dict
         The blocks' identity columns, one row a block.
+    lenient : bool
+        Whether transactions of known form and receipts are treated so, too.
 
     Returns
     -------
     ColumnBlock
         One row a transaction.
+
+    Raises
+    ------
+    HexMalformed, QuantityOutOfRange, FieldMissing
+        Naming the block, the field and the value.
     """
     transactions = list(chain.from_iterable(body))
     if not transactions:
         return ColumnBlock(TRANSACTION_TABLE.name, 0, dict(_NONE.columns))
     counts = [len(part) for part in body]
+    dropped: dict[int, dict[str, Any]] = {}
+    try:
+        columns = _filled(blocks, counts, transactions, receipts, header)
+    except (HexMalformed, QuantityOutOfRange, FieldMissing):
+        given = receipts if lenient else None
+        dropped = _drop_unreadable(transactions, given, lenient=lenient)
+        if not dropped:
+            raise
+        columns = _filled(blocks, counts, transactions, receipts, header)
+    columns["extra"] = _extras(blocks, body, dropped)
+    return table_block(TRANSACTION_TABLE, len(transactions), columns)
+
+
+def _filled(
+    blocks: Sequence[Block],
+    counts: list[int],
+    transactions: list[Transaction],
+    receipts: Sequence[AnyReceipt | None] | None,
+    header: dict[str, Column],
+) -> dict[str, Column]:
+    """All columns but ``extra``."""
     rows = block_rows(blocks, counts)
     columns = repeat_identity(header, counts)
     values = values_by_field(transactions)
@@ -100,7 +145,7 @@ def build_transactions(
     if receipts is not None and None in nonces:
         pairs = zip(nonces, receipts, strict=True)
         nonces = tuple(r.deposit_nonce if nonce is None and r else nonce for nonce, r in pairs)
-    wanted.append(HexTexts(parse_kind("u64"), nonces, "transaction nonce"))
+    wanted.append(HexTexts(parse_kind("?u64"), nonces, "transaction nonce"))
     types = tuple("0x0" if kind is None else kind for kind in values["type"])
     wanted.append(HexTexts(parse_kind("u8"), types, "transaction type"))
     parity = tuple(
@@ -118,7 +163,59 @@ def build_transactions(
     )
     columns |= _receipt_columns(len(transactions), receipts, rows)
     columns |= _nested_columns(values, rows)
-    return table_block(TRANSACTION_TABLE, len(transactions), columns)
+    return columns
+
+
+def _drop_unreadable(
+    transactions: list[Transaction], receipts: Sequence[AnyReceipt | None] | None, *, lenient: bool
+) -> dict[int, dict[str, Any]]:
+    """Set fields to None that no column can hold; what was dropped of receipts, by row."""
+    dropped: dict[int, dict[str, Any]] = {}
+    signature = {"nonce": "nonce", "v": "v"}
+    for row, transaction in enumerate(transactions):
+        if not lenient and transaction.has_known_form():
+            continue
+        found = drop_unreadable(TRANSACTION_TABLE, _TRANSACTION_FIELDS | signature, transaction)
+        if found | _drop_lists(transaction):
+            dropped[row] = {}
+        receipt = None if receipts is None else receipts[row]
+        if receipt is not None and (
+            found := drop_unreadable(TRANSACTION_TABLE, _RECEIPT_FIELDS, receipt)
+        ):
+            dropped[row] = {"receipt": found}
+    return dropped
+
+
+def _drop_lists(transaction: Transaction) -> dict[str, Any]:
+    """Set a transaction's lists to None that no column can hold."""
+    found = {}
+    for name in _LISTS:
+        alone = dict.fromkeys(_LISTS, (None,)) | {name: (getattr(transaction, name),)}
+        try:
+            _nested_columns(alone, Rows(["0x0"], ["0x"], [1]))
+        except (HexMalformed, FieldMissing, QuantityOutOfRange):
+            found[name] = getattr(transaction, name)
+            setattr(transaction, name, None)
+    return found
+
+
+def _extras(
+    blocks: Sequence[Block], body: list[list[Transaction]], dropped: dict[int, dict[str, Any]]
+) -> Ragged:
+    """The column ``extra``; empty for transactions of known form whose fields were all read."""
+    texts = [b""] * sum(map(len, body))
+    if not dropped and all(one.has_known_form() for part in body for one in part):
+        return Ragged(np.zeros(len(texts) + 1, np.int64), np.empty(0, np.uint8))
+    row = 0
+    for block, transactions in zip(blocks, body, strict=True):
+        for index, transaction in enumerate(transactions):
+            if row in dropped or not transaction.has_known_form():
+                fields = extra_transaction_fields(block, index) | dropped.get(row, {})
+                texts[row] = msgspec.json.encode(fields, order="sorted") if fields else b""
+            row += 1
+    column = from_python(parse_kind("string"), texts)
+    assert isinstance(column, Ragged)
+    return column
 
 
 def _receipt_columns(

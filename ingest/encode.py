@@ -31,10 +31,8 @@ from ingest.rlpcolumns import (
     uint_parts,
     word_parts,
 )
+from ingest.wire import STANDARD_TYPES
 from schemas.columns import Bytes, ColumnBlock, Nullable
-
-DEPOSIT_TYPE = 0x7E
-"""EIP-2718 type of an OP-stack deposit."""
 
 BLOOM = bytes_prefix(256)
 """RLP prefix of a bloom."""
@@ -138,7 +136,7 @@ def encode_receipts(transactions: ColumnBlock, logs: Sequence[bytes], blooms: By
     gas = uint_parts(column["cumulative_gas_used"].values)
     bloom_parts = fixed_parts(blooms, BLOOM)
     kinds = column["type"].tolist()
-    deposits = _deposit_tails(column) if DEPOSIT_TYPE in kinds else None
+    deposits = _deposit_tails(column) if column["deposit_receipt_version"].valid.any() else None
     ends = np.cumsum(column["log_count"].values, dtype=np.int64).tolist()
     encoded, start = [], 0
     for row, (kind, end) in enumerate(zip(kinds, ends, strict=True)):
@@ -149,7 +147,7 @@ def encode_receipts(transactions: ColumnBlock, logs: Sequence[bytes], blooms: By
             encoded.append(b"")
             continue
         body = outcome + gas[row] + bloom_parts[row] + list_prefix(len(entries)) + entries
-        if deposits is not None and kind == DEPOSIT_TYPE:
+        if deposits is not None and kind not in STANDARD_TYPES:
             body += deposits[row]
         payload = list_prefix(len(body)) + body
         encoded.append(bytes((kind,)) + payload if kind else payload)

@@ -10,8 +10,8 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from ingest.encode import DEPOSIT_TYPE
 from ingest.rlp import EMPTY_BYTES, EMPTY_LIST, encode_list
 from ingest.rlpcolumns import (
     ADDRESS,
@@ -27,7 +27,7 @@ _SIGNATURE = ("v", "r", "s")
 _CALL = ("gas_limit", "to_address", "value_wei", "input")
 _FEES = ("chain_id", "nonce", "max_priority_fee_per_gas_wei", "max_fee_per_gas_wei")
 
-_LAYOUTS: dict[int, tuple[str, ...]] = {
+LAYOUTS: dict[int, tuple[str, ...]] = {
     0: ("nonce", "gas_price_wei", *_CALL, *_SIGNATURE),
     1: ("chain_id", "nonce", "gas_price_wei", *_CALL, "access_list", *_SIGNATURE),
     2: (*_FEES, *_CALL, "access_list", *_SIGNATURE),
@@ -40,21 +40,21 @@ _LAYOUTS: dict[int, tuple[str, ...]] = {
         *_SIGNATURE,
     ),
     4: (*_FEES, *_CALL, "access_list", "authorization_list", *_SIGNATURE),
-    DEPOSIT_TYPE: (
-        "source_hash",
-        "from_address",
-        "to_address",
-        "mint_wei",
-        "value_wei",
-        "gas_limit",
-        "is_system_transaction",
-        "input",
-    ),
 }
-"""The fields of each transaction type, in the order of its encoding."""
+"""The fields of each transaction type of Ethereum, in the order of its encoding."""
 
-KNOWN_TYPES = frozenset(_LAYOUTS)
-"""EIP-2718 types that this version can encode."""
+_DEPOSIT = (
+    "source_hash",
+    "from_address",
+    "to_address",
+    "mint_wei",
+    "value_wei",
+    "gas_limit",
+    "is_system_transaction",
+    "input",
+)
+"""The fields of an OP-stack deposit. It is known by its source hash, for other chains use the
+number of its type, too."""
 
 _EMPTY_WHERE_ABSENT = frozenset({"to_address", "mint_wei", "is_system_transaction"})
 """Fields whose absence is encoded as the empty string."""
@@ -74,17 +74,14 @@ def encode_transactions(transactions: ColumnBlock) -> list[bytes | None]:
         None for a type that this version does not know; empty where a field that the type needs
         is null, so that it has no encoding.
     """
-    kinds = transactions.columns["type"]
-    assert isinstance(kinds, np.ndarray)
-    rows = kinds.tolist()
-    present = [_LAYOUTS[kind] for kind in set(rows) if kind in _LAYOUTS]
+    kinds, layouts = _layouts_of(transactions)
+    present = {layout for layout in layouts if layout is not None}
     parts = {
         name: _field_parts(name, transactions.columns[name])
         for name in {name for layout in present for name in layout}
     }
     encoded: list[bytes | None] = []
-    for row, kind in enumerate(rows):
-        layout = _LAYOUTS.get(kind)
+    for row, (kind, layout) in enumerate(zip(kinds, layouts, strict=True)):
         if layout is None:
             encoded.append(None)
             continue
@@ -98,6 +95,21 @@ def encode_transactions(transactions: ColumnBlock) -> list[bytes | None]:
     return encoded
 
 
+def unknown_types(transactions: ColumnBlock) -> npt.NDArray[np.bool_]:
+    """Which transactions are of a type that this version cannot encode."""
+    return np.array([layout is None for layout in _layouts_of(transactions)[1]], np.bool_)
+
+
+def _layouts_of(transactions: ColumnBlock) -> tuple[list[int], list[tuple[str, ...] | None]]:
+    """The type of each transaction, and the fields of its encoding; None where not known."""
+    columns: dict[str, Any] = transactions.columns
+    kinds: list[int] = columns["type"].tolist()
+    layouts = [LAYOUTS.get(kind) for kind in kinds]
+    for row in np.flatnonzero(columns["source_hash"].valid).tolist():
+        layouts[row] = layouts[row] or _DEPOSIT
+    return kinds, layouts
+
+
 def _field_parts(name: str, column: Column) -> list[bytes | None]:
     """Each row of a column as RLP; None where it is null and the encoding needs it."""
     if name == "access_list":
@@ -107,12 +119,12 @@ def _field_parts(name: str, column: Column) -> list[bytes | None]:
     if name == "blob_versioned_hashes":
         assert isinstance(column, Ragged)
         return [*_lists(word_parts(column.values), column)]
-    if isinstance(column, Ragged):
-        return [*byte_parts(column)]
     nullable = isinstance(column, Nullable)
     values: Any = column.values if isinstance(column, Nullable) else column
     encode: Callable[[Any], list[bytes]] = uint_parts
-    if name == "source_hash":
+    if isinstance(values, Ragged):
+        encode = byte_parts
+    elif name == "source_hash":
         encode = word_parts
     elif name in ("to_address", "from_address"):
         encode = _address_parts

@@ -30,7 +30,7 @@ FetchPayloads: TypeAlias = Callable[[Endpoint, Sequence[BlockId]], Awaitable[lis
 
 PROOF_CODES = "HR-22"
 """Errors of ingest/verify.py and ingest/build.py begin so."""
-OUR_LIMIT_CODES = frozenset({"HR-2202", "HR-2211", "HR-2214"})
+OUR_LIMIT_CODES = frozenset({"HR-2202", "HR-2211", "HR-2214", "HR-2225"})
 """Failures by what this version does not know of a chain: no endpoint is quarantined for them."""
 RACE_CODES = frozenset({"HR-2212", "HR-2230", "HR-2235", "HR-2241"})
 """Proofs that fail also without a lie, by a reorg between two calls; it is one when it lasts."""
@@ -112,6 +112,7 @@ class ProvenFetcher:
         terms = _terms(wanted, lane, self.pool.limits, prefer=prefer)
         avoided = set(avoid)
         strikes: dict[Endpoint, int] = {}
+        doubted: dict[Endpoint, HeadraceError] = {}
         failure: HeadraceError | None = None
         attempt = 0
         while attempt < self.pool.limits.retry_attempts_max:
@@ -126,6 +127,10 @@ class ProvenFetcher:
                 seen_ms = self.pool.now_ms() if observed_at_ms is None else observed_at_ms
                 built = await self._computed(self.build, served.value, lane, seen_ms)
                 served.endpoint.races = 0
+                doubted.pop(served.endpoint, None)
+                for endpoint, doubt in doubted.items():
+                    # The block can be proven, so what could not be was altered.
+                    self.pool.quarantine_endpoint(endpoint, doubt)
                 return Fetched(built, served.endpoint, _size_bytes(served.value))
             except HeadraceError as error:
                 if not is_proof_failure(error):
@@ -135,6 +140,8 @@ class ProvenFetcher:
                 # Each time to half of the blocks, so this ends; only then an attempt counts.
                 continue
             attempt += 1
+            if failure.code in OUR_LIMIT_CODES:
+                doubted[served.endpoint] = failure
             strikes[served.endpoint] = strikes.get(served.endpoint, 0) + 1
             if not self._blame(served.endpoint, failure, strikes[served.endpoint]):
                 break

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -28,20 +28,25 @@ def fill_fields(
     return dict(zip(fields, hex_columns(wanted, rows), strict=True))
 
 
-def drop_unreadable(table: Table, fields: dict[str, str], payloads: Iterable[Any]) -> None:
-    """Set fields to None whose text their nullable column of `table` cannot hold."""
-    kinds = {
-        attribute: kind
-        for column, attribute in fields.items()
-        if (kind := table.column(column).kind).shape == "nullable"
-    }
-    nowhere = Rows(["0x0"], ["0x"], [1])
-    for payload in payloads:
-        for attribute, kind in kinds.items():
+def drop_unreadable(table: Table, fields: dict[str, str], payload: Any) -> dict[str, Any]:
+    """Set fields to None whose text their nullable column of `table` cannot hold.
+
+    Returns
+    -------
+    dict
+        The texts that were dropped, by attribute.
+    """
+    nowhere, dropped = Rows(["0x0"], ["0x"], [1]), {}
+    for column, attribute in fields.items():
+        kind = table.column(column).kind
+        if kind.shape == "nullable":
+            text = getattr(payload, attribute)
             try:
-                hex_column(kind, [getattr(payload, attribute)], attribute, nowhere)
+                hex_column(kind, [text], attribute, nowhere)
             except (HexMalformed, QuantityOutOfRange):
+                dropped[attribute] = text
                 setattr(payload, attribute, None)
+    return dropped
 
 
 def field_texts(

@@ -16,7 +16,7 @@ import numpy as np
 
 from ingest.build import BlockColumns, build_block_columns, build_header_columns
 from ingest.build_logs import LogColumns, build_log_columns, build_scanned_log_columns
-from ingest.encode_transactions import KNOWN_TYPES, encode_transactions
+from ingest.encode_transactions import encode_transactions, unknown_types
 from ingest.hexcolumns import clip
 from ingest.keccak import keccak
 from ingest.places import (
@@ -128,7 +128,9 @@ def prove_segment(
     unproven: tuple[str, ...] = (
         NO_RECEIPTS if level < Verification.receipts or receipts is None else ()
     )
-    columns, logs = _build(blocks, receipts, header)
+    columns, logs = _build(blocks, receipts, header, lenient=level == Verification.off)
+    if level > Verification.off:
+        _check_known_forms(blocks, columns, facts)
     if level >= Verification.receipts and receipts is not None and logs is not None:
         parts = receipts.receipts if isinstance(receipts, ScannedReceipts) else receipts
         prove_receipts(blocks, parts, columns, logs)
@@ -184,12 +186,14 @@ def _build(
     blocks: Sequence[Block],
     receipts: Sequence[Sequence[Receipt]] | ScannedReceipts | None,
     header: dict[str, Column],
+    *,
+    lenient: bool,
 ) -> tuple[BlockColumns, LogColumns | None]:
     """All columns of the segment."""
     if isinstance(receipts, ScannedReceipts):
-        columns = build_block_columns(blocks, receipts.receipts, header)
+        columns = build_block_columns(blocks, receipts.receipts, header, lenient=lenient)
         return columns, build_scanned_log_columns(blocks, receipts.logs, columns, in_receipts=True)
-    columns = build_block_columns(blocks, receipts, header)
+    columns = build_block_columns(blocks, receipts, header, lenient=lenient)
     return columns, None if receipts is None else build_log_columns(blocks, receipts, columns)
 
 
@@ -302,6 +306,27 @@ def _check_links(blocks: Sequence[Block], columns: dict[str, Any], hashes: list[
             )
 
 
+_NEEDED = ("nonce", "value_wei", "gas_limit", "input")
+"""Columns that no transaction of known form has null."""
+
+
+def _check_known_forms(blocks: Sequence[Block], columns: BlockColumns, facts: ChainFacts) -> None:
+    """Check that transactions of a type that this version or the chain's facts know are whole."""
+    transactions: dict[str, Any] = columns.transactions.columns
+    lacking = {name: ~transactions[name].valid for name in _NEEDED}
+    deposits = transactions["type"] == facts.deposit_type
+    lacking["source_hash"] = deposits & ~transactions["source_hash"].valid
+    if not any(rows.any() for rows in lacking.values()):
+        return
+    known = ~unknown_types(columns.transactions) | deposits
+    starts = [start for start, _ in row_ranges(columns.blocks, columns.transactions)]
+    for name, rows in lacking.items():
+        for row in np.flatnonzero(rows & known)[:1].tolist():
+            at = int(np.searchsorted(starts, row, "right")) - 1
+            field = f"{name} of transaction {row - starts[at]}"
+            raise FieldMissing(field=field, **block_place(blocks[at]))
+
+
 def _prove_transactions(blocks: Sequence[Block], columns: BlockColumns) -> str:
     """Prove transactionsRoot and hashes; return the unknown types, if there are any."""
     transactions = columns.transactions
@@ -334,7 +359,7 @@ def _prove_transactions(blocks: Sequence[Block], columns: BlockColumns) -> str:
                     **place,
                 )
     kinds: Any = transactions.columns["type"]
-    return ", ".join(hex(kind) for kind in sorted({*kinds.tolist()} - KNOWN_TYPES))
+    return ", ".join(map(hex, np.unique(kinds[unknown_types(transactions)])))
 
 
 def _prove_withdrawals(blocks: Sequence[Block], columns: BlockColumns) -> None:

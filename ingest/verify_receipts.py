@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ingest.build import BlockColumns
 from ingest.build_logs import LogColumns
-from ingest.encode_transactions import KNOWN_TYPES
+from ingest.encode_transactions import unknown_types
 from ingest.hexcolumns import hex_column
 from ingest.places import block_place
 from ingest.proofs import (
@@ -24,7 +24,13 @@ from ingest.rlpcolumns import rows_of
 from ingest.tablecolumns import as_array, block_rows
 from ingest.wire import Block, ReceiptFields
 from schemas.columns import Bytes, ColumnBlock, Nullable
-from schemas.errors_verify import BloomMismatch, FieldMissing, GasMismatch, ReceiptsRootMismatch
+from schemas.errors_verify import (
+    BloomMismatch,
+    FieldMissing,
+    GasMismatch,
+    ReceiptsNotProvable,
+    ReceiptsRootMismatch,
+)
 from schemas.kinds import parse_kind
 
 
@@ -56,6 +62,11 @@ def prove_receipts(
     count = transactions.rows
     wanted_roots: Any = columns.blocks.columns["receipts_root"]
     expected = rows_of(wanted_roots.values)
+    for name in ("cumulative_gas_used", "gas_used"):
+        column: Any = transactions.columns[name]
+        for row in np.flatnonzero(~column.valid)[:1].tolist():
+            at = next(at for at, (_, stop) in enumerate(ranges) if row < stop)
+            raise FieldMissing(field=f"receipt {name}", **block_place(blocks[at]))
     given = _given_blooms(blocks, receipts)
     blooms = as_array(given.values)
     # The root covers each receipt's bloom, so blooms that give the root are the true ones.
@@ -71,17 +82,17 @@ def prove_receipts(
     blooms = receipt_blooms(logs.logs, owners, count)
     roots = receipt_roots(transactions, logs.logs, blooms, ranges)
     kinds: Any = transactions.columns["type"]
+    unknown = unknown_types(transactions)
     for block, root, wanted, (start, stop) in zip(blocks, roots, expected, ranges, strict=True):
         if root is None:
             raise FieldMissing(field="receipt status", **block_place(block))
         if root != wanted:
-            strange = sorted({*kinds[start:stop].tolist()} - KNOWN_TYPES)
-            note = f" Or receipts of the types {strange} are encoded otherwise." if strange else ""
+            strange = np.unique(kinds[start:stop][unknown[start:stop]])
+            if len(strange):
+                types = ", ".join(map(hex, strange))
+                raise ReceiptsNotProvable(types=types, **block_place(block))
             raise ReceiptsRootMismatch(
-                computed="0x" + root.hex(),
-                expected="0x" + wanted.hex(),
-                note=note,
-                **block_place(block),
+                computed="0x" + root.hex(), expected="0x" + wanted.hex(), **block_place(block)
             )
     _check_blooms(blocks, columns.blocks, blooms, given, ranges)
     check_gas(blocks, columns)

@@ -37,8 +37,8 @@ class ReceiptFields(msgspec.Struct, gc=False, rename="camel"):
     transaction_index: str
     block_hash: str
     block_number: str
-    cumulative_gas_used: str
-    gas_used: str
+    cumulative_gas_used: str | None = None
+    gas_used: str | None = None
     status: str | None = None
     root: str | None = None
     """State root after the transaction, before Byzantium; then there is no status."""
@@ -90,11 +90,11 @@ class AccessTuple(msgspec.Struct, gc=False, rename="camel"):
 class Authorization(msgspec.Struct, gc=False, rename="camel"):
     """One authorization of a set-code transaction (EIP-7702)."""
 
-    chain_id: str
     address: str
     nonce: str
     r: str
     s: str
+    chain_id: str | None = None
     y_parity: str | None = None
     v: str | None = None
 
@@ -104,9 +104,9 @@ class Transaction(msgspec.Struct, gc=False, rename="camel"):
 
     hash: str
     from_address: str = msgspec.field(name="from")
-    value: str
-    gas: str
-    input: str
+    value: str | None = None
+    gas: str | None = None
+    input: str | None = None
     nonce: str | None = None
     """Deposits have none of their own, and some nodes give none for them."""
     type: str | None = None
@@ -128,6 +128,15 @@ class Transaction(msgspec.Struct, gc=False, rename="camel"):
     source_hash: str | None = None
     mint: str | None = None
     is_system_tx: bool | None = None
+
+    def has_known_form(self) -> bool:
+        """Whether this version knows how a transaction of this type is encoded."""
+        return self.source_hash is not None or self.type in _STANDARD_TYPES
+
+
+STANDARD_TYPES = range(5)
+"""Transaction types of Ethereum."""
+_STANDARD_TYPES = frozenset({None, *map(hex, STANDARD_TYPES)})
 
 
 class Withdrawal(msgspec.Struct, gc=False, rename="camel"):
@@ -234,6 +243,13 @@ _DECODERS: dict[object, msgspec.json.Decoder[Any]] = {
     kind: msgspec.json.Decoder(Union[kind, None])  # noqa: UP007 (kind is a value here)
     for kind in (Block, Receipt, list[Receipt], list[UnreadReceipt], list[Log])
 }
+
+
+class _TransactionsRaw(msgspec.Struct):
+    transactions: list[msgspec.Raw] = []
+
+
+_transactions_raw = msgspec.json.Decoder(_TransactionsRaw)
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -266,10 +282,42 @@ def decode_block(result: bytes | msgspec.Raw, of: str = "") -> Block | None:
     PayloadInvalid
         If it is no JSON, or a field is missing or of another type.
     """
-    block = _decode(Block, result, "eth_getBlockByNumber", of)
+    try:
+        block = _decode(Block, result, "eth_getBlockByNumber", of)
+    except PayloadInvalid:
+        block = _decode_partly(result)
+        if block is None:
+            raise
     if block is not None:
         block.source = result
     return block
+
+
+def _decode_partly(result: bytes | msgspec.Raw) -> Block | None:
+    """The block without the fields that are of another JSON type than expected.
+
+    Only fields that may be absent are left out, and of transactions only of a type that this
+    version does not know. None where the rest is no block.
+    """
+    try:
+        fields = msgspec.json.decode(result)
+        _drop_ill_typed(fields, Block)
+        for transaction in fields.get("transactions") or ():
+            if isinstance(transaction, dict) and transaction.get("type") not in _STANDARD_TYPES:
+                _drop_ill_typed(transaction, Transaction)
+        return msgspec.convert(fields, Block)
+    except (msgspec.DecodeError, UnicodeDecodeError, AttributeError, TypeError):
+        return None
+
+
+def _drop_ill_typed(fields: dict[str, Any], struct: type[msgspec.Struct]) -> None:
+    for field in msgspec.structs.fields(struct):
+        name = field.encode_name
+        if name in fields and not field.required and name != "transactions":
+            try:
+                msgspec.convert(fields[name], field.type)
+            except msgspec.ValidationError:
+                del fields[name]
 
 
 def decode_receipts(result: bytes | msgspec.Raw, of: str = "") -> list[Receipt] | None:
@@ -336,6 +384,29 @@ def extra_header_fields(block: Block) -> dict[str, object]:
         name: msgspec.json.decode(raw)
         for name, raw in _object.decode(block.source).items()
         if name not in known and bytes(raw) != b"null"
+    }
+
+
+_TRANSACTION_ATTRIBUTES = {
+    field.encode_name: field.name for field in msgspec.structs.fields(Transaction)
+}
+_BESIDE_TRANSACTION = frozenset({"blockNumber", "blockTimestamp"})
+"""Fields of a transaction object that say where it stands."""
+
+
+def extra_transaction_fields(block: Block, index: int) -> dict[str, object]:
+    """Fields of a transaction's JSON that no column holds; empty where the JSON was not kept."""
+    whole = _transactions_raw.decode(block.source) if block.source is not None else None
+    transaction = block.transactions[index] if block.transactions else None
+    if whole is None or not isinstance(transaction, Transaction):
+        return {}
+    names = _TRANSACTION_ATTRIBUTES
+    return {
+        name: msgspec.json.decode(raw)
+        for name, raw in _object.decode(whole.transactions[index]).items()
+        if bytes(raw) != b"null"
+        and name not in _BESIDE_TRANSACTION
+        and (name not in names or getattr(transaction, names[name]) is None)
     }
 
 

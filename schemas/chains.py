@@ -45,6 +45,9 @@ class ChainFacts:
     """Why not ``full``, or what ``full`` leaves out."""
     withdrawals_in_header: bool
     """Whether withdrawalsRoot is the root of a list."""
+    deposit_type: int | None = None
+    """The type of its transactions that are OP-stack deposits; None where it has none, or where
+    that is not known."""
     settled_by: str = ""
     """Header field of blocks whose roots, bloom and gas are of earlier blocks; or empty."""
     system_logs: SystemLogs = SystemLogs()

@@ -120,8 +120,20 @@ class ReceiptsRootMismatch(AnswerRefused):
 
     code = "HR-2220"
     what = "block {number} ({hash}): receipts have the root {computed}, the header says {expected}"
-    why = "A receipt or a log was altered, left out, doubled or moved.{note}"
+    why = "A receipt or a log was altered, left out, doubled or moved."
     fix = "Another provider is asked. If all agree, this chain needs a lower --verify level."
+
+
+class ReceiptsNotProvable(AnswerRefused):
+    """Receipts of types whose encoding this version does not know, and another root."""
+
+    code = "HR-2225"
+    what = (
+        "block {number} ({hash}): receiptsRoot cannot be rebuilt with transactions of the types "
+        "{types}, which this version does not know"
+    )
+    why = "Such receipts are encoded otherwise than Ethereum's, or the node altered something."
+    fix = "Other endpoints are asked. If all agree, `--verify header` takes the chain."
 
 
 class TransactionsRootMismatch(AnswerRefused):

@@ -140,24 +140,25 @@ BLOCKS = Table(
 TRANSACTION_TABLE = Table(
     "transactions",
     "blocks",
-    "A transaction and its receipt.",
+    "A transaction and its receipt. One of a type that this version does not know has what the "
+    "columns hold; the rest is in `extra`.",
     (
         *BLOCK_IDENTITY,
         ColumnSpec("transaction_index", "u32", "Position in the block.", TRANSACTIONS),
         ColumnSpec("transaction_hash", "bytes32", "keccak-256 of the transaction.", TRANSACTIONS),
-        ColumnSpec("type", "u8", "EIP-2718 type; 126 is an OP-stack deposit.", RECEIPTS),
+        ColumnSpec("type", "u8", "EIP-2718 type, or a type of the chain's own.", RECEIPTS),
         ColumnSpec("from_address", "bytes20", "Sender.", "signature"),
         ColumnSpec("to_address", "?bytes20", "Callee; null creates a contract.", TRANSACTIONS),
-        ColumnSpec("nonce", "u64", "The sender's transaction count.", TRANSACTIONS),
-        ColumnSpec("value_wei", "u256", "Ether sent along.", TRANSACTIONS),
-        ColumnSpec("gas_limit", "u64", "Gas the sender allows.", TRANSACTIONS),
+        ColumnSpec("nonce", "?u64", "The sender's transaction count.", TRANSACTIONS),
+        ColumnSpec("value_wei", "?u256", "Ether sent along.", TRANSACTIONS),
+        ColumnSpec("gas_limit", "?u64", "Gas the sender allows.", TRANSACTIONS),
         ColumnSpec(
             "gas_price_wei", "?u256", "Gas price; from type 2 on what was paid, per the node."
         ),
         ColumnSpec("max_fee_per_gas_wei", "?u256", "Fee cap (EIP-1559).", TRANSACTIONS),
         ColumnSpec("max_priority_fee_per_gas_wei", "?u256", "Tip cap (EIP-1559).", TRANSACTIONS),
         ColumnSpec("max_fee_per_blob_gas_wei", "?u256", "Blob fee cap (EIP-4844).", TRANSACTIONS),
-        ColumnSpec("input", "bytes", "Call data or init code.", TRANSACTIONS),
+        ColumnSpec("input", "?bytes", "Call data or init code.", TRANSACTIONS),
         ColumnSpec("chain_id", "?u64", "Chain id in the signed payload.", TRANSACTIONS),
         ColumnSpec(
             "access_list", "[(bytes20,[bytes32])]", "Address and storage keys.", TRANSACTIONS
@@ -188,6 +189,7 @@ TRANSACTION_TABLE = Table(
         ColumnSpec("deposit_nonce", "?u64", "OP-stack deposit receipt's nonce.", RECEIPTS),
         ColumnSpec("deposit_receipt_version", "?u64", "OP-stack receipt version.", RECEIPTS),
         ColumnSpec("l1_fee_wei", "?u256", "OP-stack L1 data fee, per the node."),
+        ColumnSpec("extra", "string", "JSON of what a transaction has and no column holds, or ''."),
     ),
     order_by=("block_number", "transaction_index", "block_hash"),
     identity=("block_number", "block_hash", "transaction_index"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Any
 
 import msgspec
@@ -28,7 +29,9 @@ def prove_both_ways(
     **more: Any,
 ) -> ProvenSegment:
     """`prove_segment`, of receipts with their logs scanned too where they can be."""
-    one_by_one = _outcome(lambda: prove_segment(blocks, receipts, level, **more))
+    # What cannot be stored is set to None in what was given: each way gets its own.
+    own = deepcopy((blocks, receipts))
+    one_by_one = _outcome(lambda: prove_segment(*own, level, **more))
     scanned = scan_receipts(blocks, [msgspec.json.encode(part) for part in receipts])
     if scanned is not None:
         quick = _outcome(lambda: prove_segment(blocks, scanned, level, **more))

@@ -145,6 +145,7 @@ TRANSACTION_ORACLE: Oracle = {
     "deposit_nonce": _receipt("depositNonce"),
     "deposit_receipt_version": _receipt("depositReceiptVersion"),
     "l1_fee_wei": _receipt("l1Fee"),
+    "extra": lambda b, i, t, r: b"",
 }
 
 WITHDRAWAL_ORACLE: Oracle = {

@@ -7,7 +7,9 @@ from typing import Any
 import rlp
 
 from ingest.keccak import keccak
+from ingest.trie import ordered_root
 from ingest.wire import HEADER_FIELDS
+from tests.infra.devchain.oracles import encode_receipt
 from tests.ingest.real_blocks import devchain_payload
 
 Json = dict[str, Any]
@@ -30,6 +32,12 @@ def amsterdam_block(number: int = 1) -> tuple[Json, list[Json]]:
     """A devchain block with the fields of Amsterdam, and its receipts."""
     block, receipts = devchain_payload(number)
     block |= AMSTERDAM
+    return rehashed(block, receipts)
+
+
+def rehashed(block: Json, receipts: list[Json]) -> tuple[Json, list[Json]]:
+    """The block with the receiptsRoot of these receipts, and the hash that it then has."""
+    block["receiptsRoot"] = "0x" + ordered_root([*map(encode_receipt, receipts)]).hex()
     items = [header_item(name, block[name]) for name in HEADER_FIELDS if name in block]
     return _renamed(block, receipts, keccak(rlp.encode(items)))
 

@@ -170,7 +170,7 @@ def test_a_number_beyond_its_column_is_refused(name: str, struct: type, limit: i
 
 def test_zeros_may_lead_a_number() -> None:
     columns, _ = built_of([_with(Transaction, "nonce", "0x" + "0" * 30 + "7")])
-    assert 7 in columns.transactions.columns["nonce"].tolist()
+    assert 7 in columns.transactions.columns["nonce"].values.tolist()
 
 
 def test_hex_letters_may_be_capitals() -> None:

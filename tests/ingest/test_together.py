@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from ingest.encode_transactions import KNOWN_TYPES
+from ingest.encode_transactions import LAYOUTS
 from ingest.endpoint import ReceiptsBy
 from ingest.fetch import BlockPayload
 from ingest.prove import ProveAndBuild
@@ -64,7 +64,7 @@ def test_messages_are_those_of_each_alone(level: Verification, sizes: list[int])
 def test_a_verdict_that_speaks_of_some_blocks_is_said_of_their_segment_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ingest.verify.KNOWN_TYPES", KNOWN_TYPES - {3})
+    monkeypatch.delitem(LAYOUTS, 3)
     built = assert_as_alone(ProveAndBuild(CHAIN_ID, Verification.full, LOCAL), parts_of([8, 8]))
     assert [one.logs.level for one in built] == [Verification.full, Verification.receipts]
 

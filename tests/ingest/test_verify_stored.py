@@ -125,6 +125,7 @@ UNPROVEN = {
         "mint_wei",
         "is_system_transaction",
         "post_state_root",
+        "extra",
     },
     "logs": {"block_time"},
     "withdrawals": {"block_time"},
