@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from ingest.extras import extra_transaction_fields
 from ingest.hexcolumns import AnyRows, HexTexts, InnerRows, Rows, hex_column, hex_columns, zeros
 from ingest.tablecolumns import (
     as_array,
@@ -30,7 +31,6 @@ from ingest.wire import (
     Authorization,
     Block,
     Transaction,
-    extra_transaction_fields,
 )
 from schemas.columns import Column, ColumnBlock, Nullable, Ragged, Struct, from_python
 from schemas.errors_verify import FieldMissing, HexMalformed, QuantityOutOfRange

@@ -47,17 +47,7 @@ HEDGE_LATENCIES = 4.0
 """A request that takes so many times as long as usual is slow."""
 _HOPELESS = (AccessRefused, RequestRefused, EndpointUrlInvalid, AnswerIsHtml, AnswerNotJsonRpc)
 _ABSENT_CODES = frozenset(
-    {
-        "HR-2009",
-        "HR-2012",
-        "HR-2015",
-        "HR-2016",
-        "HR-2020",
-        "HR-2021",
-        "HR-2022",
-        "HR-2023",
-        "HR-2030",
-    }
+    f"HR-{number}" for number in (2009, 2012, 2015, 2016, 2020, 2021, 2022, 2023, 2030)
 )
 """The endpoint is well and answers, but not this: its pace is left alone."""
 

@@ -17,6 +17,7 @@ import numpy as np
 from ingest.build import BlockColumns, build_block_columns, build_header_columns
 from ingest.build_logs import LogColumns, build_log_columns, build_scanned_log_columns
 from ingest.encode_transactions import encode_transactions, unknown_types
+from ingest.extras import extra_header_fields, missing_header_field
 from ingest.hexcolumns import clip
 from ingest.keccak import keccak
 from ingest.places import (
@@ -42,8 +43,6 @@ from ingest.wire import (
     HEADER_FIELDS,
     Block,
     Receipt,
-    extra_header_fields,
-    missing_header_field,
 )
 from schemas.chains import ChainFacts, load_chains
 from schemas.columns import Column, ColumnBlock, Nullable, from_python

@@ -7,13 +7,13 @@ import json
 import msgspec
 import pytest
 
+from ingest.extras import extra_header_fields
 from ingest.wire import (
     HEADER_FIELDS,
     decode_block,
     decode_logs,
     decode_receipt,
     decode_receipts,
-    extra_header_fields,
 )
 from schemas.errors_verify import PayloadInvalid
 from tests.ingest.real_blocks import devchain_payload, load_payload, needs_chaindata, parsed
