@@ -8,6 +8,7 @@ import sys
 
 QUICK: dict[str, tuple[str, ...]] = {
     "decoder": (),
+    "proof_levels": ("--blocks", "50", "--rounds", "2"),
     "seal": (),
     "logs_only": ("--blocks", "1000"),
     "full_job": ("--blocks", "1000"),

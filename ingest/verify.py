@@ -38,6 +38,7 @@ from ingest.system_logs import system_transaction_hash
 from ingest.tablecolumns import as_array
 from ingest.verdict import Verdict
 from ingest.verify_blooms import check_blooms
+from ingest.verify_derived import check_derived
 from ingest.verify_receipts import check_gas, prove_receipts
 from ingest.wire import (
     HEADER_FIELDS,
@@ -117,7 +118,7 @@ def prove_segment(
         From level ``header``.
     ReceiptsRootMismatch
         From level ``receipts``.
-    TransactionsRootMismatch, TransactionHashMismatch, WithdrawalsRootMismatch
+    TransactionsRootMismatch, TransactionHashMismatch, DerivedMismatch, WithdrawalsRootMismatch
         At level ``full``.
     """
     facts = load_chains()["local"] if facts is None else facts
@@ -214,12 +215,15 @@ def _verdict(
         proven += ["logsBloom names the logs' addresses and topics", "log indexes", "gas used"]
     if level < Verification.full:
         return Verdict(reached, tuple(proven), (*unproven, "transactions", "withdrawals"))
-    unknown = _prove_transactions(blocks, columns)
+    encoded = _prove_transactions(blocks, columns)
+    kinds: Any = columns.transactions.columns["type"]
+    unknown = ", ".join(map(hex, np.unique(kinds[unknown_types(columns.transactions)])))
     if unknown:
         unproven.append(f"transactions: types unknown to this version: {unknown}")
         reached = min(reached, Verification.receipts)
     else:
-        proven += ["transactionsRoot", "transaction hashes"]
+        proven += ["transactionsRoot", "transaction hashes", "senders", "derived fields"]
+    unproven += check_derived(blocks, columns, encoded)
     if facts.withdrawals_in_header:
         _prove_withdrawals(blocks, columns)
         proven.append("withdrawalsRoot")
@@ -326,8 +330,8 @@ def _check_known_forms(blocks: Sequence[Block], columns: BlockColumns, facts: Ch
             raise FieldMissing(field=field, **block_place(blocks[at]))
 
 
-def _prove_transactions(blocks: Sequence[Block], columns: BlockColumns) -> str:
-    """Prove transactionsRoot and hashes; return the unknown types, if there are any."""
+def _prove_transactions(blocks: Sequence[Block], columns: BlockColumns) -> Sequence[bytes | None]:
+    """Prove transactionsRoot and hashes; return the encodings, None where none was provable."""
     transactions = columns.transactions
     ranges = row_ranges(columns.blocks, transactions)
     encoded = encode_transactions(transactions)
@@ -342,6 +346,7 @@ def _prove_transactions(blocks: Sequence[Block], columns: BlockColumns) -> str:
             if payload == b"":
                 raise FieldMissing(field=f"a field of transaction {index}", **place)
         if None in own:
+            encoded[start:stop] = [None] * len(own)
             continue
         root = transaction_root(own)
         if root != wanted:
@@ -357,8 +362,7 @@ def _prove_transactions(blocks: Sequence[Block], columns: BlockColumns) -> str:
                     given=_hex(hashes[start + index]),
                     **place,
                 )
-    kinds: Any = transactions.columns["type"]
-    return ", ".join(map(hex, np.unique(kinds[unknown_types(transactions)])))
+    return encoded
 
 
 def _prove_withdrawals(blocks: Sequence[Block], columns: BlockColumns) -> None:

@@ -276,3 +276,15 @@ class LogsMissing(Permanent):
         "Fewer blocks are asked for at a time, and other providers; nothing of this answer is "
         "stored. If all agree, name another provider, or use `--source receipts`."
     )
+
+
+class DerivedMismatch(Permanent):
+    """A field that does not follow from the proven ones as it must."""
+
+    code = "HR-2238"
+    what = (
+        "block {number} ({hash}): {field} of transaction {index} is {found}, but {expected} "
+        "follows from {source}"
+    )
+    why = "No root covers this field, but what the roots do cover leaves it only one value."
+    fix = _OR_LOWER

@@ -1,7 +1,7 @@
 """A seed in, a synthetic EVM chain served over JSON-RPC out.
 
-Hashes, parent links, roots and blooms are true; state roots and signatures are deterministic
-fakes, and `web3_clientVersion` says ``synthetic``.
+Hashes, parent links, roots and blooms are true; transactions are signed by keys that follow from
+the seed. State roots are deterministic fakes, and `web3_clientVersion` says ``synthetic``.
 
     chain = Chain(Spec(seed=7, budget=Budget(transactions=30, logs=100)))
     chain.mine(1000)

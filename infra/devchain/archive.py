@@ -152,6 +152,7 @@ def facts_of(spec: Spec, blocks: int) -> dict[str, int | bool | float]:
         "start_time": spec.start_time,
         "block_time_seconds": spec.block_time_seconds,
         "truth": TRUTH_VERSION,
+        "signed": True,
     }
 
 

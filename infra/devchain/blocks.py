@@ -1,6 +1,6 @@
 """Planned transactions and a parent in, a sealed block with true hashes, roots and blooms out.
 
-The state root is a deterministic fake, since no virtual machine runs; so are the signatures.
+The state root is a deterministic fake, since no virtual machine runs.
 
 Source: Yellow Paper, section 4; EIPs 1559, 2718, 2930, 4788, 4844, 4895, 7685, 7702.
 """

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+from coincurve import PublicKey
+
 from infra.devchain.signatures import topic
 from ingest.keccak import keccak
 from ingest.rlp import encode_bytes, encode_list, encode_uint
@@ -18,10 +20,12 @@ WAD = 10**18
 
 
 class Account(NamedTuple):
-    """An address, and the same as a 32-byte word."""
+    """An address, the same as a 32-byte word, and the key that signs for it."""
 
     address: bytes
     word: bytes
+    secret: bytes = b""
+    """Private key; empty for contracts."""
 
 
 class Token(NamedTuple):
@@ -110,7 +114,11 @@ def create2_address(deployer: bytes, salt: bytes, code_hash: bytes) -> bytes:
 
 
 def _named(seed: int, role: str, number: int = 0) -> Account:
-    return account(keccak(f"headrace devchain {seed} {role} {number}".encode())[12:])
+    """An account with a key, which is no secret: it follows from the seed."""
+    secret = keccak(f"headrace devchain {seed} {role} {number}".encode())
+    public = PublicKey.from_secret(secret).format(compressed=False)
+    address = keccak(public[1:])[12:]
+    return Account(address, bytes(12) + address, secret)
 
 
 _CATALOG = (

@@ -31,7 +31,7 @@ def pay(world: World) -> Plan:
     """Send ether: no log."""
     sender, target = world.actor(), world.actor()
     amount = world.bits(61)
-    return Plan(sender.address, target.address, amount, b"", (), GAS_PLAIN)
+    return Plan(sender.address, target.address, amount, b"", (), GAS_PLAIN, secret=sender.secret)
 
 
 def send_token(world: World) -> Plan:
@@ -308,7 +308,8 @@ def fail(world: World) -> Plan:
     trader = world.actor()
     call = signatures.CALL_SWAP + word(world.bits(60)) + word(0) + word(160) + trader.word
     gas = GAS_PLAIN + 12 * len(call) + world.bits(16)
-    return Plan(trader.address, world.cast.router.address, 0, call, (), gas, failed=True)
+    to = world.cast.router.address
+    return Plan(trader.address, to, 0, call, (), gas, failed=True, secret=trader.secret)
 
 
 def _table(weights: tuple[tuple[Action, int], ...]) -> tuple[Action, ...]:

@@ -1,13 +1,15 @@
 """Planned transactions and their random bits in, typed envelopes and receipts out.
 
-Types 0 to 4 occur. Signatures are numbers of the right size that nobody made: the sender cannot be
-recovered from them, all else (hash, receipt, bloom) is as on a real chain.
+Types 0 to 4 occur, signed by keys that follow from the chain's seed. Only the signatures inside of
+authorizations (EIP-7702) are numbers of the right size that nobody made.
 
 Source: EIPs 155, 1559, 2718, 2930, 4844, 7702.
 """
 
 from collections.abc import Mapping
 from functools import lru_cache
+
+from coincurve import PrivateKey
 
 from infra.devchain.cast import created_address
 from infra.devchain.model import Log, Plan, Transaction
@@ -28,6 +30,9 @@ _TYPE_BELOW = ((40, 0), (52, 1), (62, 3), (72, 4))
 
 AccessList = tuple[tuple[bytes, tuple[bytes, ...]], ...]
 Authorizations = tuple[tuple[int, bytes, int, int, int, int], ...]
+
+
+_key = lru_cache(maxsize=4096)(PrivateKey)
 
 
 @lru_cache(maxsize=_BLOOM_MEMO_MAX)
@@ -96,8 +101,8 @@ def _encode_authorizations(entries: Authorizations) -> bytes:
     )
 
 
-def encode_transaction(transaction: Transaction, chain_id: int) -> bytes:
-    """The signed envelope of a transaction; its keccak-256 is its hash."""
+def encode_transaction(transaction: Transaction, chain_id: int, *, signed: bool = True) -> bytes:
+    """The envelope of a transaction: its keccak-256 is its hash, or unsigned what is signed."""
     kind = transaction.type
     to = b"\x94" + transaction.to if transaction.to else b"\x80"
     call = (
@@ -106,7 +111,11 @@ def encode_transaction(transaction: Transaction, chain_id: int) -> bytes:
         encode_uint(transaction.value),
         encode_bytes(transaction.input),
     )
-    tail = tuple(map(encode_uint, (transaction.v, transaction.r, transaction.s)))
+    tail: tuple[bytes, ...] = ()
+    if signed:
+        tail = tuple(map(encode_uint, (transaction.v, transaction.r, transaction.s)))
+    elif kind == 0:
+        tail = (encode_uint(chain_id), b"\x80", b"\x80")
     nonce = encode_uint(transaction.nonce)
     if kind == 0:
         return encode_list((nonce, encode_uint(transaction.gas_price), *call, *tail))
@@ -191,7 +200,6 @@ class Envelopes:
         """Seal the next transaction."""
         kind = self._kind(plan, entropy)
         tip = (((entropy >> 8) & 0xFF) + 1) * 10_000_000
-        parity = (entropy >> 24) & 1
         cap = max(60 * GWEI + ((entropy >> 16) & 0xFF) * 100_000_000, self._base_fee + tip)
         access: AccessList = ()
         authorizations: Authorizations = ()
@@ -230,16 +238,17 @@ class Envelopes:
                 access_list=access,
                 blob_hashes=blob_hashes,
                 authorizations=authorizations,
-                v=parity + (0 if kind else 35 + 2 * self._chain_id),
-                r=((entropy >> 32) & ((1 << 254) - 1)) | 1 << 254,
-                s=((entropy >> 286) & ((1 << 254) - 1)) | 1,
+                v=0,
+                r=0,
+                s=0,
                 status=0 if plan.failed else 1,
                 gas_used=gas_used,
                 cumulative_gas_used=self.gas_used,
                 bloom=bloom.to_bytes(256, "big"),
                 contract_address=None if plan.to else created_address(plan.sender, nonce),
                 logs=plan.logs,
-            )
+            ),
+            plan.secret,
         )
 
     def _next_nonce(self, sender: bytes) -> int:
@@ -255,7 +264,14 @@ class Envelopes:
             return 21_000 + AUTHORIZATION_GAS * authorizations
         return plan.gas * self._scale_percent // 100 + AUTHORIZATION_GAS * authorizations
 
-    def _append(self, unhashed: Transaction) -> None:
+    def _append(self, unsigned: Transaction, secret: bytes) -> None:
+        signing = encode_transaction(unsigned, self._chain_id, signed=False)
+        signature = _key(secret).sign_recoverable(keccak(signing), hasher=None)
+        unhashed = unsigned._replace(
+            v=signature[64] + (0 if unsigned.type else 35 + 2 * self._chain_id),
+            r=int.from_bytes(signature[:32], "big"),
+            s=int.from_bytes(signature[32:64], "big"),
+        )
         raw = encode_transaction(unhashed, self._chain_id)
         self.raw.append(raw)
         self.transactions.append(Transaction(keccak(raw), *unhashed[1:]))

@@ -40,6 +40,8 @@ class Plan(NamedTuple):
     gas: int
     """Gas used."""
     failed: bool = False
+    secret: bytes = b""
+    """The sender's private key."""
 
 
 class Transaction(NamedTuple):

@@ -156,4 +156,5 @@ def plan(
 ) -> Plan:
     """A successful transaction, with the gas that its logs and call data suggest."""
     gas = GAS_PLAIN + 12 * len(call) + GAS_PER_LOG * len(logs)
-    return Plan(sender.address, target.address if target else None, value, call, tuple(logs), gas)
+    to = target.address if target else None
+    return Plan(sender.address, to, value, call, tuple(logs), gas, secret=sender.secret)

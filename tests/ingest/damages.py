@@ -278,6 +278,54 @@ def an_unknown_header_field(block: Json, receipts: list[Json]) -> None:
     block["extraData"] = flip(block["extraData"]) if len(block["extraData"]) > 2 else "0x11"
 
 
+def _sent(block: Json, kinds: tuple[str, ...]) -> int:
+    """The position of the first transaction of one of these types."""
+    return [tx.get("type", "0x0") in kinds for tx in block["transactions"]].index(True)
+
+
+def alter_a_sender(block: Json, receipts: list[Json]) -> None:
+    block["transactions"][0]["from"] = flip(block["transactions"][0]["from"])
+    receipts[0].pop("from", None)
+
+
+def alter_a_sender_everywhere(block: Json, receipts: list[Json]) -> None:
+    forged = flip(block["transactions"][-1]["from"])
+    block["transactions"][-1]["from"] = receipts[-1]["from"] = forged
+
+
+def alter_a_legacy_chain_id(block: Json, receipts: list[Json]) -> None:
+    at = [int(tx["v"], 16) > 28 for tx in block["transactions"]].index(True)
+    block["transactions"][at]["chainId"] = "0x5"
+
+
+def alter_an_effective_price(block: Json, receipts: list[Json]) -> None:
+    receipts[-1]["effectiveGasPrice"] = hex(int(receipts[-1]["effectiveGasPrice"], 16) + 1)
+
+
+def alter_a_paid_price(block: Json, receipts: list[Json]) -> None:
+    tx = block["transactions"][_sent(block, ("0x2", "0x3", "0x4"))]
+    tx["gasPrice"] = hex(int(tx["gasPrice"], 16) + 1)
+
+
+def invent_a_contract(block: Json, receipts: list[Json]) -> None:
+    at = [tx.get("to") is not None for tx in block["transactions"]].index(True)
+    receipts[at]["contractAddress"] = "0x" + "5a" * 20
+
+
+def alter_a_created_contract(block: Json, receipts: list[Json]) -> None:
+    at = [tx.get("to") is None for tx in block["transactions"]].index(True)
+    receipts[at]["contractAddress"] = flip(receipts[at]["contractAddress"])
+
+
+def forget_a_created_contract(block: Json, receipts: list[Json]) -> None:
+    at = [tx.get("to") is None for tx in block["transactions"]].index(True)
+    receipts[at]["contractAddress"] = None
+
+
+def alter_the_blob_gas(block: Json, receipts: list[Json]) -> None:
+    receipts[_sent(block, ("0x3",))]["blobGasUsed"] = "0x1"
+
+
 REFUSED: list[tuple[Damage, type[HeadraceError]]] = [
     (drop_a_log, LogIndexGap),
     (drop_the_last_log, ReceiptsRootMismatch),
@@ -350,3 +398,17 @@ REFUSED_AT_HEADER: list[tuple[Damage, type[HeadraceError]]] = [
     (rename_a_transaction, ReceiptMisplaced),
 ]
 """What is found without a root: by blooms, gas, counts and positions."""
+
+
+DERIVED: list[Damage] = [
+    alter_a_sender,
+    alter_a_sender_everywhere,
+    alter_a_legacy_chain_id,
+    alter_an_effective_price,
+    alter_a_paid_price,
+    invent_a_contract,
+    alter_a_created_contract,
+    forget_a_created_contract,
+    alter_the_blob_gas,
+]
+"""What no root covers, and follows from what they do cover: refused at the level ``full``."""

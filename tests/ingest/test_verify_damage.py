@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import deepcopy
 from typing import Any
 
@@ -17,6 +18,7 @@ from schemas.errors import HeadraceError
 from schemas.errors_verify import (
     BlockNumberGap,
     BloomMismatch,
+    DerivedMismatch,
     LogIndexGap,
     LogMisplaced,
     LogRemoved,
@@ -29,6 +31,7 @@ from schemas.tables import Verification
 from tests.ingest.both_ways import prove_both_ways
 from tests.ingest.damages import (
     BLOCKS,
+    DERIVED,
     FULL,
     REAL,
     REFUSED,
@@ -88,6 +91,30 @@ def test_damage_is_refused_without_roots(
         assert type(caught.value) in (reason, LogsMissing)
     else:
         assert type(caught.value) is reason, str(caught.value)
+
+
+def _damaged(payloads: Iterable[Payload], damage: Damage) -> list[Payload]:
+    """Those of the blocks that hold what the damage alters, altered."""
+    damaged = []
+    for block, receipts in payloads:
+        try:
+            damage(block, receipts)
+        except (ValueError, IndexError):
+            continue
+        damaged.append((block, receipts))
+    return damaged
+
+
+@pytest.mark.parametrize("damage", DERIVED, ids=lambda part: part.__name__)
+def test_what_follows_from_proven_fields_is_compared(damage: Damage) -> None:
+    synthetic = _damaged(map(devchain_payload, range(1, 12)), damage)
+    real = _damaged(map(payload_of, REAL), damage)
+    assert synthetic
+    assert real or not REAL
+    for block, receipts in (*synthetic, *real):
+        with pytest.raises(DerivedMismatch) as caught:
+            prove(block, receipts, FULL)
+        assert caught.value.data["number"] == str(int(block["number"], 16))
 
 
 def _prove_all(payloads: list[Payload], level: Verification = FULL) -> ProvenSegment:
