@@ -30,14 +30,15 @@ RUNTIME = f"602a6000526002337f{TRANSFER}60206000a300"
 """Emits Transfer(caller, address 2, 42) whenever it is called."""
 CREATION = f"0x60{len(RUNTIME) // 2:02x}80600b6000396000f3{RUNTIME}"
 
+SILENT_SOON = {"HEADRACE_LIMITS__HEAD_SILENT_SECONDS": "4"}
 T = TypeVar("T")
 
 
 class Node:
     """JSON-RPC to a running anvil."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, url: str, pid: int) -> None:
+        self.url, self.pid = url, pid
         self.account: str = self.call("eth_accounts")[0]
 
     def call(self, method: str, *params: Any) -> Any:
@@ -90,7 +91,7 @@ def node(anvil: Path, tmp_path: Path) -> Iterator[Node]:
         )
         try:
             found = until(lambda: re.search(r"Listening on ([\d.:]+)", log.read_text()))
-            yield Node(f"http://{found[1]}")
+            yield Node(f"http://{found[1]}", process.pid)
         finally:
             process.kill()
             process.wait()
@@ -105,7 +106,7 @@ def run(node: Node, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
                 *("--from", "0", "--data", str(tmp_path / "data")),
             ],
             cwd=ROOT,
-            env={**os.environ, **UNHURRIED},
+            env={**os.environ, **UNHURRIED, **SILENT_SOON},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -155,6 +156,43 @@ def test_a_live_anvil_is_followed_through_a_reorg(
     run.send_signal(signal.SIGINT)
     assert run.wait(PATIENCE_SECONDS) in (ExitCode.ok, ExitCode.interrupted)
     _check_stored(node, data, token)
+
+
+def test_an_anvil_that_is_set_back_below_finality_halts_the_run(
+    node: Node, run: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    node.call("evm_setIntervalMining", 0)
+    node.call("anvil_mine", hex(5))
+    kept = node.head()
+    snapshot = node.call("evm_snapshot")
+    node.call("anvil_mine", hex(150))
+    until(visible_to(data, node.head()))
+    until(
+        lambda: (
+            query(data, f"SELECT finalized > {kept} FROM canon ORDER BY seq DESC LIMIT 1") == "1"
+        )
+    )
+    node.call("evm_revert", snapshot)
+    node.call("anvil_mine", hex(100))
+    assert run.wait(PATIENCE_SECONDS) == ExitCode.halted
+    said = (tmp_path / "run.log").read_text()
+    assert "error HR-3001" in said
+    assert f"headrace rewind --to {kept}" in said
+
+
+def test_an_anvil_that_stands_still_is_followed_again(
+    node: Node, run: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    data, log = tmp_path / "data", tmp_path / "run.log"
+    until(visible_to(data, 2))
+    os.kill(node.pid, signal.SIGSTOP)
+    try:
+        until(lambda: "head_silent" in log.read_text())
+        until(lambda: "no endpoint has named a head that counts for" in log.read_text())
+    finally:
+        os.kill(node.pid, signal.SIGCONT)
+    until(visible_to(data, node.head()))
 
 
 def _check_stored(node: Node, data: Path, token: str) -> None:
