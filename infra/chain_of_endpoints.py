@@ -14,6 +14,8 @@ from ingest.providers import ProviderPool
 from schemas.chains import ChainFacts, load_chains
 from schemas.errors import HeadraceError
 from schemas.errors_infra import GridInvalid
+from schemas.errors_settings import LevelNotReached
+from schemas.tables import Verification
 
 
 def endpoint_specs(settings: Settings) -> list[EndpointSpec]:
@@ -54,6 +56,9 @@ async def meet_chain(
         note(f"{name} is left out: {error.what_text}")
     for warning in said.warnings:
         note(f"{warning.what_text}: {warning.fix_text}")
+    short = level_not_reached(settings)
+    if short is not None:
+        note(f"{short.code}: {short.what_text} ({short.why_text}) {short.fix_text}")
     tags = facts.finality
     facts, said = await settle_finality(pool, facts, said)
     if facts.finality != tags:
@@ -62,6 +67,23 @@ async def meet_chain(
             f"{facts.finality_depth_blocks} below the head"
         )
     return settings, facts, said
+
+
+def level_not_reached(settings: Settings) -> LevelNotReached | None:
+    """A warning where `verify` asks for more than the chain or the source can reach."""
+    asked, facts = settings.verify, settings.facts
+    reached, subject, reason = facts.verification_reached, facts.name, facts.verification_note
+    if settings.source == "logs" and reached > Verification.header:
+        reached, subject = Verification.header, "--source logs"
+        reason = "eth_getLogs gives no receipts, so no root can be rebuilt"
+    if asked is None or asked <= reached:
+        return None
+    return LevelNotReached(
+        asked=asked.name,
+        subject=subject,
+        reached=reached.name,
+        reason=reason[:1].upper() + reason[1:],
+    )
 
 
 async def find_chain(settings: Settings, pool: ProviderPool) -> tuple[Settings, ChainFacts]:

@@ -86,6 +86,17 @@ class AbiUnreadable(Permanent):
     fix = "Check the path (it is relative to the settings file) and that it holds a JSON array."
 
 
+class LevelNotReached(Permanent):
+    """A warning: a level of verification was asked for that cannot be reached."""
+
+    code = "HR-1009"
+    what = "--verify {asked} was asked for, but {subject} is proven to {reached} only"
+    why = "{reason}."
+    fix = (
+        "docs/guarantees.md says what this leaves to the node's word; the column `verification` too"
+    )
+
+
 class QueryMissing(Permanent):
     """`sql` without a query."""
 
