@@ -82,7 +82,9 @@ def segment(events: list[EventAbi], seed: int) -> LogSegment:
         "block_hash": hashes[at // LOGS_A_BLOCK],
         "block_time": (at // LOGS_A_BLOCK * 12).astype(np.uint32),
         "transaction_hash": random.integers(0, 256, (count, 32), np.uint8),
-        "transaction_index": (at % LOGS_A_BLOCK // 3).astype(np.uint32),
+        "transaction_index": Nullable(
+            np.ones(count, np.bool_), (at % LOGS_A_BLOCK // 3).astype(np.uint32)
+        ),
         "log_index": (at % LOGS_A_BLOCK).astype(np.uint32),
         "address": random.integers(0, 256, (count, 20), np.uint8),
     }

@@ -166,7 +166,7 @@ def build_block_columns(
     aligned: list[AnyReceipt | None] | None = None
     if receipts is not None:
         parts = zip(blocks, body, receipts, strict=True)
-        aligned = list(chain.from_iterable(_align(*part) for part in parts))
+        aligned = list(chain.from_iterable(_align(*part, lenient=lenient) for part in parts))
     logs = None if receipts is None else [sum(r.count_logs() for r in part) for part in receipts]
     counts = [None if block.transactions is None else len(block.transactions) for block in blocks]
     columns = header | {
@@ -205,22 +205,53 @@ def _full_transactions(block: Block) -> list[Transaction]:
     return [tx for tx in block.transactions or () if isinstance(tx, Transaction)]
 
 
+def receipt_owners(block: Block, receipts: Sequence[AnyReceipt]) -> list[int]:
+    """The position of each receipt's transaction; -1 for a system receipt, which is of none.
+
+    Parameters
+    ----------
+    block : Block
+        The block with its transactions.
+    receipts : sequence of AnyReceipt
+        Its receipts, in the order of the transactions.
+    """
+    hashes = [tx.hash if isinstance(tx, Transaction) else tx for tx in block.transactions or ()]
+    places = {text: place for place, text in enumerate(hashes)}
+    return [places.get(receipt.transaction_hash, -1) for receipt in receipts]
+
+
 def _align(
-    block: Block, transactions: list[Transaction], receipts: Sequence[AnyReceipt]
+    block: Block,
+    transactions: list[Transaction],
+    receipts: Sequence[AnyReceipt],
+    *,
+    lenient: bool,
 ) -> list[AnyReceipt | None]:
-    """Each transaction's receipt. Some chains give none for some (Ethermint's failed ones)."""
+    """Each transaction's receipt. Some chains give none for some (Ethermint's failed ones).
+
+    A receipt more whose transaction is the block itself is a system receipt, and so is, where
+    `lenient`, one of any transaction that the block does not have.
+    """
     place = block_rows([block], [1]).place
     if block.transactions is None or len(transactions) != len(block.transactions):
         raise FieldMissing(field="transactions", **place(0))
     if len(receipts) == len(transactions):
         return list(receipts)
+    own = list(receipts)
+    if len(receipts) > len(transactions):
+        owners = receipt_owners(block, receipts)
+        own = [
+            receipt
+            for receipt, owner in zip(receipts, owners, strict=True)
+            if owner >= 0 or not (lenient or receipt.transaction_hash == block.hash)
+        ]
     aligned: list[AnyReceipt | None] = []
     used = 0
     for transaction in transactions:
-        own = used < len(receipts) and receipts[used].transaction_hash == transaction.hash
-        aligned.append(receipts[used] if own else None)
-        used += own
-    if used < len(receipts):
+        is_own = used < len(own) and own[used].transaction_hash == transaction.hash
+        aligned.append(own[used] if is_own else None)
+        used += is_own
+    if used < len(own):
         raise ReceiptsCountMismatch(
             receipts=len(receipts), transactions=len(transactions), **place(0)
         )

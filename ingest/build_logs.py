@@ -1,4 +1,4 @@
-"""Logs of a segment in, the columns of the table ``logs`` and its header references out."""
+"""Build the columns of the table ``logs`` and its header references from a segment's logs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
+import numpy.typing as npt
 
-from ingest.build import BlockColumns
+from ingest.build import BlockColumns, receipt_owners
 from ingest.hexcolumns import AnyRows, InnerRows, Rows, hex_column, quantities
 from ingest.logscan import TOPICS_MAX, ScannedLogs
 from ingest.tablecolumns import (
@@ -68,6 +69,11 @@ def build_log_columns(
     logs = [log for part in receipts for receipt in part for log in receipt.logs]
     counts = [sum(len(receipt.logs) for receipt in part) for part in receipts]
     position = _positions_in(columns)
+    if any(
+        len(part) > len(block.transactions or ())
+        for block, part in zip(blocks, receipts, strict=True)
+    ):
+        position = _positions_of(blocks, receipts)
     return _build_logs(blocks, logs, counts, columns.blocks.columns, position)
 
 
@@ -96,7 +102,7 @@ def build_scanned_log_columns(
     header = columns.blocks.columns
     found: dict[str, Column] = {
         "transaction_hash": logs.transaction_hash,
-        "transaction_index": logs.transaction_index.astype(np.uint32),
+        "transaction_index": _never_null(logs.transaction_index.astype(np.uint32)),
         "log_index": logs.log_index.astype(np.uint32),
         "address": logs.address,
         "data": logs.data,
@@ -162,10 +168,36 @@ def _positions_in(columns: BlockColumns) -> dict[str, Column]:
     per_transaction = transactions["log_count"]
     assert isinstance(per_transaction, Nullable)
     repeats = as_array(per_transaction.values)
-    return {
-        name: np.repeat(as_array(transactions[name]), repeats, axis=0)
+    hashes, indexes = (
+        np.repeat(as_array(transactions[name]), repeats, axis=0)
         for name in ("transaction_hash", "transaction_index")
+    )
+    return {"transaction_hash": hashes, "transaction_index": _never_null(indexes)}
+
+
+def _positions_of(
+    blocks: Sequence[Block], receipts: Sequence[Sequence[Receipt]]
+) -> dict[str, Column]:
+    """As `_positions_in`, where some receipts are of no transaction."""
+    parts = list(chain.from_iterable(receipts))
+    rows = block_rows(blocks, [len(part) for part in receipts])
+    texts = [receipt.transaction_hash for receipt in parts]
+    hashes = hex_column(parse_kind("bytes32"), texts, "receipt transactionHash", rows)
+    owners = [
+        owner
+        for block, part in zip(blocks, receipts, strict=True)
+        for owner in receipt_owners(block, part)
+    ]
+    repeats = [len(receipt.logs) for receipt in parts]
+    indexes = np.repeat(np.array(owners, np.int64), repeats)
+    return {
+        "transaction_hash": np.repeat(as_array(hashes), repeats, axis=0),
+        "transaction_index": Nullable(indexes >= 0, np.maximum(indexes, 0).astype(np.uint32)),
     }
+
+
+def _never_null(values: npt.NDArray[np.uint32]) -> Nullable:
+    return Nullable(np.ones(len(values), np.bool_), values)
 
 
 def _build_logs(

@@ -26,6 +26,7 @@ from schemas.errors_verify import (
     ReceiptMisplaced,
     ReceiptsCountMismatch,
     ReceiptsOfAnotherBlock,
+    SystemReceipt,
     TransactionMisplaced,
 )
 
@@ -65,7 +66,12 @@ def check_transactions(block: Block) -> None:
 
 
 def check_receipts(
-    block: Block, receipts: Sequence[Receipt], *, strict: bool, system: str | None = None
+    block: Block,
+    receipts: Sequence[Receipt],
+    *,
+    strict: bool,
+    system: str | None = None,
+    of_block: bool = False,
 ) -> None:
     """Check that receipts and their logs are of this block, and stand where they say.
 
@@ -80,15 +86,17 @@ def check_receipts(
         otherwise. Then only blocks, hashes and rising log indexes are checked.
     system : str, optional
         Hash of a last transaction of the chain itself, which may have no receipt.
+    of_block : bool
+        Whether a last receipt may be of the block itself (a system receipt).
 
     Raises
     ------
-    ReceiptsOfAnotherBlock, ReceiptsCountMismatch, ReceiptMisplaced
+    ReceiptsOfAnotherBlock, ReceiptsCountMismatch, ReceiptMisplaced, SystemReceipt
         A receipt is not of this block, or not of the transaction at its position.
     LogMisplaced, LogIndexGap, LogRemoved
         A log names another block or transaction, or its index is not its position.
     """
-    own = check_receipts_alone(block, receipts, strict=strict, system=system)
+    own = check_receipts_alone(block, receipts, strict=strict, system=system, of_block=of_block)
     logs = [log for receipt in receipts for log in receipt.logs]
     counts = [len(receipt.logs) for receipt in receipts]
     expected = list(chain.from_iterable(map(repeat, own, counts)))
@@ -105,7 +113,12 @@ def check_receipts(
 
 
 def check_receipts_alone(
-    block: Block, receipts: Sequence[ReceiptFields], *, strict: bool, system: str | None = None
+    block: Block,
+    receipts: Sequence[ReceiptFields],
+    *,
+    strict: bool,
+    system: str | None = None,
+    of_block: bool = False,
 ) -> list[str]:
     """As `check_receipts`, without the logs; returns the receipts' transaction hashes."""
     hashes = [receipt.block_hash for receipt in receipts]
@@ -115,7 +128,12 @@ def check_receipts_alone(
                 raise ReceiptsOfAnotherBlock(found=clip(text), **block_place(block))
     own = [receipt.transaction_hash for receipt in receipts]
     if strict:
-        _check_order(block, receipts, own, system)
+        if len(own) > len(block.transactions or ()) and _same(own[-1], block.hash):
+            if not of_block:
+                raise SystemReceipt(**block_place(block))
+            _check_order(block, receipts[:-1], own[:-1], system)
+        else:
+            _check_order(block, receipts, own, system)
     return own
 
 

@@ -30,7 +30,7 @@ FetchPayloads: TypeAlias = Callable[[Endpoint, Sequence[BlockId]], Awaitable[lis
 
 PROOF_CODES = "HR-22"
 """Errors of ingest/verify.py and ingest/build.py begin so."""
-OUR_LIMIT_CODES = frozenset({"HR-2202", "HR-2211", "HR-2214", "HR-2225"})
+OUR_LIMIT_CODES = frozenset({"HR-2202", "HR-2211", "HR-2214", "HR-2225", "HR-2239"})
 """Failures by what this version does not know of a chain: no endpoint is quarantined for them."""
 RACE_CODES = frozenset({"HR-2212", "HR-2230", "HR-2235", "HR-2241"})
 """Proofs that fail also without a lie, by a reorg between two calls; it is one when it lasts."""

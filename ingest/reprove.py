@@ -246,8 +246,8 @@ def _owners(ranges: Ranges, log_ranges: Ranges, logs: ColumnBlock) -> npt.NDArra
     column: Any = logs.columns["transaction_index"]
     owners = np.full(logs.rows, -1, np.int64)
     for (start, stop), (first, last) in zip(ranges, log_ranges, strict=True):
-        rows = column[first:last].astype(np.int64) + start
-        owners[first:last] = np.where(rows < stop, rows, -1)
+        rows = column.values[first:last].astype(np.int64) + start
+        owners[first:last] = np.where((rows < stop) & column.valid[first:last], rows, -1)
     return owners
 
 

@@ -39,7 +39,8 @@ def scan_receipts(
     -------
     ScannedReceipts or None
         None where the logs have to be read one by one (see `ingest.wire.decode_receipts`): there
-        are none, they are not written regularly, or one does not stand where it says.
+        are none, they are not written regularly, one does not stand where it says, or a receipt is
+        of no transaction.
 
     Raises
     ------
@@ -50,6 +51,8 @@ def scan_receipts(
         decode_unread_receipts(result, f"block {number_of(block.number)}") or []
         for block, result in zip(blocks, results, strict=True)
     ]
+    if any(len(part) > len(b.transactions or ()) for b, part in zip(blocks, receipts, strict=True)):
+        return None
     logs = scan_logs([receipt.logs for part in receipts for receipt in part])
     if logs is None or not stand_in_receipts(blocks, receipts, logs):
         return None

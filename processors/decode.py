@@ -131,7 +131,7 @@ def _gathered(columns: dict[str, Any], order: Rows) -> OrderedLogs:
     offsets = columns["data"].offsets
     return OrderedLogs(
         order,
-        {name: columns[name].take(order, axis=0) for name in (*_POSITION, "address")},
+        {name: pick(columns[name], order) for name in (*_POSITION, "address")},
         tuple(columns[name].values.take(order, axis=0) for name in ("topic1", "topic2", "topic3")),
         columns["data"].values,
         offsets.take(order),

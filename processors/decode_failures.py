@@ -8,7 +8,7 @@ import numpy as np
 
 from processors.abi import Claim, Group, Rows
 from processors.abi_tails import EXPANSION_MAX, Reason
-from processors.decode_layout import Codes, OrderedLogs
+from processors.decode_layout import Codes, OrderedLogs, pick
 from schemas.columns import Column, ColumnBlock, Ragged, from_python, take
 from schemas.events import DECODE_FAILURES
 from schemas.kinds import parse_kind
@@ -42,7 +42,7 @@ def failure_rows(refusals: list[Refusal], logs: OrderedLogs, topic0: Column) -> 
     labels = [_label(refusal.claim, code) for refusal, code, _ in told]
     counts = [refusal.group.topic_count for refusal, _, _ in told]
     columns: dict[str, Column] = {
-        spec.name: logs.columns[spec.name][picked] for spec in LOG_POSITION
+        spec.name: pick(logs.columns[spec.name], picked) for spec in LOG_POSITION
     }
     columns["sub_index"] = np.zeros(len(picked), np.uint32)
     columns["address"] = logs.columns["address"][picked]

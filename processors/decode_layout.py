@@ -11,7 +11,7 @@ import numpy.typing as npt
 from processors.abi import Layout, Rows
 from processors.abi_tails import Reason, Tails
 from processors.abi_words import Mask, take_bytes
-from schemas.columns import Bytes, Column, take
+from schemas.columns import Bytes, Column, Nullable, take
 from schemas.kinds import parse_kind
 
 
@@ -85,8 +85,10 @@ def places(picked: Picked) -> Rows:
     return np.arange(picked.start, picked.stop) if isinstance(picked, Span) else picked
 
 
-def pick(column: npt.NDArray[AnyScalar], picked: Picked) -> npt.NDArray[AnyScalar]:
+def pick(column: Any, picked: Picked) -> Any:
     """The rows of these logs, of a column in group order; those of a Span are not copied."""
+    if isinstance(column, Nullable):
+        return Nullable(pick(column.valid, picked), pick(column.values, picked))
     if isinstance(picked, Span):
         return column[picked.start : picked.stop]
     return column.take(picked, axis=0)

@@ -48,6 +48,8 @@ class ChainFacts:
     deposit_type: int | None = None
     """The type of its transactions that are OP-stack deposits; None where it has none, or where
     that is not known."""
+    system_receipts: bool = False
+    """Whether a last receipt of a block may be of the block itself."""
     settled_by: str = ""
     """Header field of blocks whose roots, bloom and gas are of earlier blocks; or empty."""
     system_logs: SystemLogs = SystemLogs()

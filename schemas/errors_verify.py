@@ -248,6 +248,18 @@ class TransactionMisplaced(AnswerRefused):
     fix = _ASK_ANOTHER
 
 
+class SystemReceipt(AnswerRefused):
+    """A receipt of the block itself, where the chain's facts name none."""
+
+    code = "HR-2239"
+    what = "block {number} ({hash}): the last receipt is of no transaction but of the block itself"
+    why = "Some chains log in the name of the block (Celo). This one is not known to do it."
+    fix = (
+        "Other endpoints are asked. If all agree, `--verify off` stores its logs, with a null "
+        "transaction_index."
+    )
+
+
 class LogOutsideFilter(AnswerRefused):
     """A log that was not asked for."""
 

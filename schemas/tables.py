@@ -218,8 +218,18 @@ WITHDRAWALS = Table(
 
 LOG_POSITION = (
     *BLOCK_IDENTITY,
-    ColumnSpec("transaction_hash", "bytes32", "Hash of the log's transaction.", TRANSACTIONS),
-    ColumnSpec("transaction_index", "u32", "Position of its transaction.", RECEIPTS),
+    ColumnSpec(
+        "transaction_hash",
+        "bytes32",
+        "Hash of the log's transaction; of a system receipt what it gives as one.",
+        TRANSACTIONS,
+    ),
+    ColumnSpec(
+        "transaction_index",
+        "?u32",
+        "Position of its transaction; null for a log of the block itself (a system receipt).",
+        RECEIPTS,
+    ),
     ColumnSpec("log_index", "u32", "Position of the log in the block.", RECEIPTS),
 )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ingest.build import BlockColumns, block_segment, build_block_columns
@@ -138,7 +140,7 @@ def test_filtered_logs_keep_the_nodes_word_on_their_place() -> None:
     columns = build_block_columns([header])
     built = build_filtered_log_columns([header], [some], columns)
     places = {log["logIndex"]: log["transactionIndex"] for log in flat}
-    assert built.logs.columns["transaction_index"].tolist() == [
-        int(places[log["logIndex"]], 16) for log in flat[::3]
-    ]
+    indexes: Any = built.logs.columns["transaction_index"]
+    assert indexes.valid.all()
+    assert indexes.values.tolist() == [int(places[log["logIndex"]], 16) for log in flat[::3]]
     assert built.headers.columns["log_count"].tolist() == [len(some)]

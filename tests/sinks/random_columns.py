@@ -57,5 +57,9 @@ def random_block(
     columns["block_number"] = numbers
     for name in ("log_index", "transaction_index", "position"):
         if name in columns:
-            columns[name] = np.arange(rows, dtype="<u4")
+            positions = np.arange(rows, dtype="<u4")
+            may_be_null = table.column(name).kind.shape == "nullable"
+            columns[name] = (
+                Nullable(np.ones(rows, np.bool_), positions) if may_be_null else positions
+            )
     return ColumnBlock(table.name, rows, columns)
