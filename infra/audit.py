@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from infra.audit_aggregates import STATEMENT, aggregate_invariants, same_aggregator
 from infra.audit_checks import (
@@ -25,7 +26,7 @@ from infra.settings import Settings
 from infra.stored import stored
 from infra.stored_columns import read_columns
 from infra.terminal import counted, show_table
-from ingest.reprove import StoredRange, verify_stored
+from ingest.reprove import StoredRange, unprovable_headers, verify_stored
 from processors.abi import Layouts, build_layouts
 from schemas.chains import load_chains
 from schemas.columns import ColumnBlock
@@ -163,6 +164,8 @@ class Audit:
         self._facts = load_chains()[database]
         self.not_checked = list(NOT_CHECKED)
         """(invariant, why) of what the audit leaves out."""
+        self._unprovable: dict[int, dict[str, int]] = {}
+        """By the first block of each part: how many headers have no hash to compare, and why."""
 
     def run(self, first: int, last: int) -> Iterator[Finding]:
         """Check one invariant after the other.
@@ -199,6 +202,7 @@ class Audit:
             "header hashes and roots, computed again from the stored columns, are the stored ones",
             tuple(self._in_parts(self._prove, first, last)),
         )
+        self.not_checked += self._unproven(first, last)
         if same_layouts(self._connection, self._layouts):
             yield Finding(
                 "I8",
@@ -301,8 +305,29 @@ class Audit:
             read(LOGS),
             read(WITHDRAWALS) if self._facts.withdrawals_in_header else None,
         )
+        unprovable = unprovable_headers(stored.blocks)
+        if unprovable:
+            heights: Any = stored.blocks.columns["block_number"]
+            self._unprovable[int(heights.min())] = unprovable
         for violation in verify_stored(stored):
             yield violation.block_number, f"0x{violation.block_hash.hex()}: {violation.what}"
+
+    def _unproven(self, first: int, last: int) -> Iterator[tuple[str, str]]:
+        """How many blocks could not be proven again, and why."""
+        total = last - first + 1
+        reasons: Counter[str] = Counter()
+        for part in self._unprovable.values():
+            reasons.update(part)
+        for reason, count in sorted(reasons.items()):
+            yield "I2", f"header hashes of {counted(count)} of {counted(total)} blocks: {reason}"
+        sql = (
+            "SELECT toString(verification), count() FROM blocks WHERE verification < 'receipts' "
+            f"AND block_number BETWEEN {first} AND {last} GROUP BY verification ORDER BY 1"
+        )
+        rows = self._as_of(lambda of: self._connection.execute(sql, settings=of), first, last)
+        for level, count in rows:
+            what = f"roots of {counted(int(count))} of {counted(total)} blocks"
+            yield "I3", f"{what}: they were stored with the verification `{level}`"
 
     def _decode(self, read: Read) -> Iterator[tuple[int, str]]:
         return check_events(read, self._layouts)

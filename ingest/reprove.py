@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -95,6 +96,37 @@ def verify_stored(stored: StoredRange) -> list[Violation]:
     if "withdrawals" in tables:
         _check_withdrawals(blocks, tables["withdrawals"], report)
     return sorted(report.violations, key=lambda violation: violation.block_number)
+
+
+def unprovable_headers(blocks: ColumnBlock) -> dict[str, int]:
+    """How many headers of blocks that were stored unproven have no hash to compare, by the reason.
+
+    Parameters
+    ----------
+    blocks : ColumnBlock
+        Rows of ``blocks``.
+
+    Returns
+    -------
+    dict
+        Empty where each header hashes to its block's hash, or was proven when it was stored.
+    """
+    column: Any = blocks.columns
+    ends, raw = column["extra"].offsets.tolist(), column["extra"].values.tobytes()
+    hashes = rows_of(column["block_hash"])
+    found: dict[str, int] = {}
+    for row, computed in enumerate(header_hashes(blocks)):
+        if column["verification"][row] >= Verification.header or computed == hashes[row]:
+            continue
+        names = ", ".join(sorted(msgspec.json.decode(raw[ends[row] : ends[row + 1]] or b"{}")))
+        if computed is None:
+            reason = "a field that every header has is missing"
+        elif names:
+            reason = f"they have fields that this version does not know: {names}"
+        else:
+            reason = "they do not hash to their block's hash, and were stored unproven"
+        found[reason] = found.get(reason, 0) + 1
+    return found
 
 
 class _Report:

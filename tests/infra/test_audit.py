@@ -19,7 +19,7 @@ from infra.terminal import open_terminal
 from processors.abi import build_layouts
 from schemas.errors_settings import DataMissing, RangeInvalid, RangeNotVisible
 from schemas.errors_sinks import SnapshotExpired
-from schemas.tables import LOGS, TRANSACTION_TABLE
+from schemas.tables import BLOCKS, LOGS, TRANSACTION_TABLE
 from sinks.canon_table import append_canon, forget_before
 from tests.e2e.running import CHAIN
 from tests.infra.conftest import HEAD, Indexed, audit
@@ -54,6 +54,23 @@ def test_what_other_contracts_decoded_is_not_called_broken(
     (checked,) = [one for one in answer["invariants"] if one["code"] == "I8"]
     assert checked["statement"] == STATEMENT
     assert any("--config" in one["why"] for one in answer["not_checked"])
+
+
+def test_blocks_that_cannot_be_proven_again_are_counted(
+    indexed: Indexed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with indexed.tamperer.restoring(BLOCKS):
+        place, row = indexed.tamperer.visible(BLOCKS, "block_number >= 30")
+        number = indexed.connection.value(f"SELECT block_number FROM {place} WHERE {row}")
+        unknown = """'{"newField":"0x1"}'"""
+        indexed.tamperer.change(place, row, verification="'off'", extra=unknown, gas_limit="5")
+        assert audit(indexed.data, number - 4, number + 5) == 0
+    why = [one["why"] for one in json.loads(capsys.readouterr().out)["not_checked"]]
+    assert (
+        "header hashes of 1 of 10 blocks: they have fields that this version does not know: "
+        "newField"
+    ) in why
+    assert "roots of 1 of 10 blocks: they were stored with the verification `off`" in why
 
 
 def test_a_range_that_is_not_visible_is_refused(indexed: Indexed, tmp_path: Path) -> None:
