@@ -170,6 +170,54 @@ async def test_the_slow_one_is_hedged_and_the_first_answer_wins() -> None:
         assert [endpoint.pace.in_flight for endpoint in pool.endpoints] == [0, 0]
 
 
+@pytest.mark.parametrize("endpoints", [1, 2])
+async def test_what_is_to_be_repeated_is_asked_again_until_one_request_is_answered(
+    endpoints: int,
+) -> None:
+    async with pool_of(endpoints, FAST) as pool:
+        never, asked = asyncio.Event(), 0
+
+        async def work(endpoint: Endpoint) -> str:
+            nonlocal asked
+            asked += 1
+            if asked < 5:
+                await never.wait()
+            return endpoint.name
+
+        await pool.run(work, Terms("x", repeat_seconds=0.01))
+        assert asked == 5
+        await asyncio.sleep(0)
+        assert [endpoint.pace.in_flight for endpoint in pool.endpoints] == [0] * endpoints
+
+
+async def test_a_repeated_request_that_fails_is_an_attempt_that_failed() -> None:
+    async with pool_of(1, FAST) as pool:
+
+        async def work(endpoint: Endpoint) -> str:
+            raise EndpointTimeout(endpoint=endpoint.name, method="x", seconds=1)
+
+        terms = Terms("x", attempts_max=2, urgent=True, repeat_seconds=0.01)
+        with pytest.raises(ProvidersExhausted):
+            await pool.run(work, terms)
+
+
+def test_an_urgent_request_waits_for_a_refusal_and_not_for_a_failure() -> None:
+    pace = Pace(concurrency_max=4, limit=1.0)
+    pace.begin(0.0, 1)
+    pace.begin(0.0, 1)
+    pace.fail(0.0, 20.0)
+    assert pace.ready_at(1.0) is None
+    assert pace.ready_at(1.0, urgent=True) == 1.0
+    pace.succeed()
+    assert pace.ready_at(1.0) == 1.0, "it answers: what failed before is no reason to wait"
+    pace.begin(1.0, 1)
+    pace.refuse(1.0, 5.0)
+    assert pace.ready_at(2.0, urgent=True) == 6.0
+    pace.begin(2.0, 1)
+    pace.succeed()
+    assert pace.ready_at(2.0) == 6.0, "a refusal holds, whatever else is answered"
+
+
 async def test_a_hedge_that_fails_does_not_hurt() -> None:
     limits = replace(FAST, hedge_after_seconds=0.01)
     async with pool_of(2, limits) as pool:
