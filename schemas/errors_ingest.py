@@ -289,7 +289,7 @@ class FinalBlockDenied(Permanent):
     code = "HR-2059"
     what = "{endpoint} {has} block {number}, which is final here; its head is {head}"
     why = "The node is on another branch or chain, was set back, or is not in sync."
-    fix = "Its heads are not followed. Check the node; `headrace doctor` compares the endpoints."
+    fix = "Its heads are not followed. Check whether the node is in sync, and on the right chain."
 
 
 class EndpointsBehind(Permanent):

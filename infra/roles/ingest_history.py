@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
+from infra.roles.ingest_head import check_final
 from infra.source import ChainSource
 from ingest.backfill import (
     Backfill,
@@ -22,6 +23,7 @@ from ingest.coverage import Coverage
 from ingest.preflight import Preflight, preflight
 from ingest.providers import ProviderPool
 from ingest.publish import Sink, segment_envelopes
+from schemas.segments import BlockRef
 
 log = structlog.get_logger(__name__)
 
@@ -81,6 +83,8 @@ class HistoryJob:
 
         Raises
         ------
+        FinalizedReplaced, EndpointsBehind
+            The endpoints no longer have the block that was final before.
         HeadraceError
             A segment could not be had.
         """
@@ -93,7 +97,10 @@ class HistoryJob:
                 await self._send(due, known)
             seen = set(self.missing(said))
             await self._sleep(self._pause_seconds())
+            final = said.finalized
             said = await preflight(self._pool, self._facts, receipts=False)
+            if final is not None and said.finalized != final:
+                await check_final(self._pool, BlockRef(final.number, final.hash))
             due = [segment for segment in self.missing(said) if segment in seen]
 
     def missing(self, said: Preflight) -> list[SegmentRange]:

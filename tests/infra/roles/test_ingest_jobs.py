@@ -367,3 +367,20 @@ async def test_a_cluster_whose_chain_is_reset_while_it_is_followed_names_its_own
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await task
         assert "topic_prefix" in caught.value.fix_text
+
+
+async def test_history_does_not_go_on_with_a_chain_that_was_reset() -> None:
+    chain = small_chain(40, finality_depth=10)
+    async with served(chain) as server, pool_of(server) as pool:
+        life = Life(pool)
+
+        async def reset(_: float) -> None:
+            """In the pause before more history is looked for."""
+            set_fault(server.endpoints[0], Fault("reset", blocks=80))
+
+        life.history._sleep = reset
+        task = asyncio.ensure_future(life.history.run(await preflight(pool, LOCAL, receipts=False)))
+        with pytest.raises(FinalizedReplaced):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await task
+        assert life.checkpoint.coverage().count(30, 100) == 0, "nothing of the new chain was sent"
