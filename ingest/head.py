@@ -22,7 +22,7 @@ from ingest.bodies import BodyQueue
 from ingest.endpoint import Endpoint
 from ingest.endpoint_view import EndpointView
 from ingest.head_answers import CALLS, TAGS, FinalityTag, HeadAnswer, ask_head, ask_votes
-from ingest.headwalk import reader_of, walk_back
+from ingest.headwalk import reader_of, refused_header, walk_back
 from ingest.headwindow import HeadHeader, HeadWindow
 from ingest.newheads import subscribe_heads
 from ingest.proven import ProvenFetcher
@@ -204,6 +204,8 @@ class HeadFollower:
                 failing = False
             except Transient as error:
                 failing, self._last_error = True, str(error)
+                if self._silence() and (refused := refused_header(error)):
+                    raise refused from None
             wait = self._poll_seconds()
             await asyncio.sleep(min(wait, self._limits.head_repeat_seconds) if failing else wait)
 

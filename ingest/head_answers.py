@@ -67,7 +67,11 @@ async def ask_head(
         raise latest
     if latest == NULL:
         raise BlockNotServed(endpoint=endpoint.name, block="latest")
-    newest = read(latest)
+    try:
+        newest = read(latest)
+    except HeadraceError as error:
+        named = type(error)(**error.data | {"endpoint": endpoint.name})
+        raise named from None
     at_final, at_head, *tagged = (_header_or_none(outcome, read) for outcome in others)
     has: Has = "absent" if newest.number < final.number else "unknown"
     if at_final is not None:

@@ -13,6 +13,7 @@ from ingest.fetch import BlockId, fetch_headers
 from ingest.headwindow import HeadHeader, HeadWindow, read_header
 from ingest.providers import ProviderPool, Terms
 from ingest.publish import Build
+from schemas.errors import HeadraceError, Permanent
 from schemas.errors_ingest import BlockNotServed
 
 log = structlog.get_logger(__name__)
@@ -152,3 +153,10 @@ async def _parents(
     )
     found = (await pool.run(work, terms)).value
     return found or await _parents(pool, child, 1, endpoint, read)
+
+
+def refused_header(error: HeadraceError) -> HeadraceError | None:
+    """The refusal behind a failed poll, where the head that came last cannot be read or proven."""
+    last = error.data.get("last")
+    is_refusal = isinstance(last, Permanent) and last.code.startswith("HR-22")
+    return last if isinstance(last, HeadraceError) and is_refusal else None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import msgspec
 
-from schemas.errors_verify import PayloadInvalid
+from ingest.hexcolumns import clip
+from schemas.errors_verify import HexMalformed, PayloadInvalid
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +41,38 @@ def read_header(header: bytes | msgspec.Raw) -> HeadHeader:
 
     Raises
     ------
-    PayloadInvalid
+    PayloadInvalid, HexMalformed
         Not a header: a field is missing, or is not hex of its width.
     """
     try:
         fields = _header_fields.decode(header)
-        hashes = [
-            bytes.fromhex(text.removeprefix("0x")) for text in (fields.hash, fields.parent_hash)
-        ]
-        found = HeadHeader(int(fields.number, 16), hashes[0], hashes[1], int(fields.timestamp, 16))
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
-        reason = "a header field is missing or malformed"
-    else:
-        if len(found.hash) == len(found.parent_hash) == 32:
-            return found
-        reason = "a hash has not 32 bytes"
-    raise PayloadInvalid(method="newHeads", reason=reason)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise PayloadInvalid(method="eth_getBlockByNumber", reason=str(error)) from None
+    return HeadHeader(
+        _number(fields, "number"),
+        _hash(fields, "hash"),
+        _hash(fields, "parent_hash"),
+        _number(fields, "timestamp"),
+    )
+
+
+def _number(fields: _HeaderFields, name: str) -> int:
+    text: str = getattr(fields, name)
+    if not re.fullmatch("0x[0-9a-fA-F]{1,15}", text):
+        raise _malformed(fields, name, "0x and up to 15 hex digits")
+    return int(text, 16)
+
+
+def _hash(fields: _HeaderFields, name: str) -> bytes:
+    text: str = getattr(fields, name)
+    if not re.fullmatch("0x[0-9a-fA-F]{64}", text):
+        raise _malformed(fields, name, "0x and 64 hex digits")
+    return bytes.fromhex(text[2:])
+
+
+def _malformed(fields: _HeaderFields, name: str, wanted: str) -> HexMalformed:
+    values = {"number": clip(fields.number), "hash": clip(fields.hash)}
+    return HexMalformed(field=name, wanted=wanted, value=clip(getattr(fields, name)), **values)
 
 
 class HeadWindow:

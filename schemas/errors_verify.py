@@ -73,7 +73,7 @@ class BlockHashMismatch(AnswerRefused):
     code = "HR-2210"
     what = "block {number}: the header hashes to {computed}, not to {hash}"
     why = "A header field was altered, or the chain encodes its headers by rules of its own."
-    fix = "Another provider is asked. If all agree, this chain needs a lower --verify level."
+    fix = "Other endpoints are asked. If all agree, `--verify off` stores the chain unproven."
 
 
 class UnknownHeaderFields(AnswerRefused):

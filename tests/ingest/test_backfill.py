@@ -14,13 +14,15 @@ from aiohttp import web
 
 from ingest.backfill import Backfill, SegmentRange, receipts_source
 from ingest.endpoint import ReceiptsBy
+from ingest.fetch import BlockPayload
 from ingest.limits import IngestLimits
 from ingest.proven import ProvenFetcher
 from ingest.providers import ProviderPool
-from ingest.publish import Built
+from ingest.publish import Build, Built
 from schemas.errors import HeadraceError
 from schemas.errors_ingest import ChainBroken, ProvidersExhausted, ReceiptsEmpty, ReceiptsNotServed
-from schemas.errors_verify import ReceiptsRootMismatch
+from schemas.errors_verify import HeaderNotProvable, ReceiptsRootMismatch
+from schemas.segments import Lane
 from tests.ingest.fake_node import FakeNode, fake_build, fake_chain, fake_hash
 from tests.ingest.patient import PATIENT
 
@@ -73,6 +75,43 @@ async def test_a_liar_is_quarantined_and_nothing_of_it_is_yielded() -> None:
         assert lied is not None
         assert lied.code == ReceiptsRootMismatch.code
         assert health[pool.endpoints[1].name].quarantined is None
+
+
+def build_refusing(missing: str) -> Build:
+    """`fake_build`, for which a header with a null field cannot be hashed."""
+
+    def build(payloads: Sequence[BlockPayload], lane: Lane, observed_at_ms: int) -> Built:
+        for payload in payloads:
+            if json.loads(bytes(payload.block)).get(missing, "") is None:
+                raise HeaderNotProvable(number="1", hash="0x", field=missing, value="null")
+        return fake_build(payloads, lane, observed_at_ms)
+
+    return build
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_a_header_of_another_form_is_no_lie_unless_another_endpoint_has_it_whole(
+    others: int,
+) -> None:
+    chain, fetcher = fake_chain(20), build_refusing("nonce")
+    async with FakeNode(chain) as strange, FakeNode(chain) as whole:
+        strange.overrides["eth_getBlockByNumber"] = lambda block_id, full: {
+            **(strange.block(block_id, full) or {}),
+            "nonce": None,
+        }
+        async with pool_of(strange, *[whole][:others]) as pool:
+            backfill = Backfill(pool, receipts_source(ProvenFetcher(pool, fetcher)))
+            if others:
+                built = [one async for one in backfill.run(segments(20))]
+                assert hashes(built) == truth(whole, segments(20))
+                quarantine = pool.endpoints[0].quarantine
+                assert quarantine is not None
+                assert quarantine.code == HeaderNotProvable.code
+                assert quarantine.reason.startswith(pool.endpoints[0].name)
+            else:
+                with pytest.raises(HeaderNotProvable, match="nonce"):
+                    _ = [one async for one in backfill.run(segments(20))]
+                assert pool.endpoints[0].quarantine is None
 
 
 async def test_the_only_endpoint_lying_ends_in_the_proof_that_failed() -> None:

@@ -19,7 +19,7 @@ from ingest.redact import parse_endpoint
 from ingest.rpc import open_session
 from schemas.errors import HeadraceError
 from schemas.errors_ingest import AnswerNotJsonRpc, EndpointUnreachable, MethodMissing
-from schemas.errors_verify import PayloadInvalid
+from schemas.errors_verify import HexMalformed, PayloadInvalid
 from tests.ingest.fake_node import FakeNode, fake_chain
 from tests.ingest.leap import leap
 from tests.patience import PATIENCE_SECONDS
@@ -139,5 +139,5 @@ async def test_a_socket_that_closes() -> None:
 )
 def test_what_is_no_header_is_refused(change: dict[str, object]) -> None:
     header = fake_chain(3)[2].header() | change
-    with pytest.raises(PayloadInvalid):
+    with pytest.raises((PayloadInvalid, HexMalformed)):
         read_header(json.dumps(header).encode())

@@ -89,6 +89,15 @@ def test_a_block_is_proven_as_its_table_says(expected: Expected) -> None:
 
 
 @needs_chaindata
+@pytest.mark.parametrize("expected", expected_blocks(), ids=lambda expected: expected.id)
+def test_every_block_is_stored_where_nothing_is_proven(expected: Expected) -> None:
+    block, receipts = load_payload(expected.chain, expected.number)
+    proven = _prove(block, receipts, Verification.off)
+    assert proven.columns.transactions.rows == expected.transactions
+    assert proven.logs is None or proven.logs.logs.rows == (expected.logs or 0)
+
+
+@needs_chaindata
 @pytest.mark.parametrize("level", list(Verification))
 def test_each_level_says_what_it_leaves_out(level: Verification) -> None:
     verdict = _prove(*load_payload("mainnet", 17461634), level).verdict
