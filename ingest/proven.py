@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import TypeAlias, TypeVar
 
@@ -75,6 +75,8 @@ class ProvenFetcher:
     """Proves and builds adjacent ranges in one pass, as `build` does each; None: it cannot."""
     turn: Callable[[], AbstractContextManager[None]] = nullcontext
     """Entered around what is computed in place; may wait for other threads that compute."""
+    reported: set[str] = field(default_factory=set)
+    """What was reported as not provable: each once."""
 
     async def fetch(
         self,
@@ -131,6 +133,7 @@ class ProvenFetcher:
                 for endpoint, doubt in doubted.items():
                     # The block can be proven, so what could not be was altered.
                     self.pool.quarantine_endpoint(endpoint, doubt)
+                self._report(built)
                 return Fetched(built, served.endpoint, _size_bytes(served.value))
             except HeadraceError as error:
                 if not is_proof_failure(error):
@@ -179,6 +182,7 @@ class ProvenFetcher:
         payloads = [list(islice(came, len(part))) for part in parts]
         built = await self._computed(self.together, payloads, "history", self.pool.now_ms())
         served.endpoint.races = 0
+        self._report(*built)
         pairs = zip(built, payloads, strict=True)
         return [Fetched(one, served.endpoint, _size_bytes(own)) for one, own in pairs]
 
@@ -207,6 +211,7 @@ class ProvenFetcher:
                 served = await self.pool.run(lambda e: self.fetch_payloads(e, hashes), terms)
                 for (block_hash, seen_ms), payload in zip(wanted, served.value, strict=True):
                     built = await self._computed(self.build, [payload], "head", seen_ms)
+                    self._report(built)
                     results[block_hash] = Fetched(built, served.endpoint, _size_bytes([payload]))
             except HeadraceError as error:
                 # Each of the rest is asked for alone, where its own failure has consequences.
@@ -223,6 +228,14 @@ class ProvenFetcher:
             return await self.fetch([block_hash], "head", prefer=prefer, observed_at_ms=seen_ms)
         except HeadraceError as error:
             return error
+
+    def _report(self, *segments: Built) -> None:
+        """Log once what could not be proven for a reason that lies in the chain."""
+        for built in segments:
+            for words in built.logs.unproven:
+                if ": " in words and words not in self.reported:
+                    self.reported.add(words)
+                    log.warning("not_provable", what=words, block=built.from_block)
 
     def _blame(self, endpoint: Endpoint, error: HeadraceError, strikes: int) -> bool:
         """Quarantine where due; whether anyone is left to ask."""

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import structlog
 from aiohttp import web
 
 from ingest.backfill import Backfill, SegmentRange, receipts_source
@@ -112,6 +113,20 @@ async def test_a_header_of_another_form_is_no_lie_unless_another_endpoint_has_it
                 with pytest.raises(HeaderNotProvable, match="nonce"):
                     _ = [one async for one in backfill.run(segments(20))]
                 assert pool.endpoints[0].quarantine is None
+
+
+async def test_what_the_chain_does_not_let_prove_is_reported_once() -> None:
+    words = ("transactions: types unknown to this version: 0x7e", "withdrawals")
+
+    def build(payloads: Sequence[BlockPayload], lane: Lane, observed_at_ms: int) -> Built:
+        built = fake_build(payloads, lane, observed_at_ms)
+        return Built(built.blocks, replace(built.logs, unproven=words))
+
+    async with FakeNode(fake_chain(20)) as node, pool_of(node) as pool:
+        backfill = Backfill(pool, receipts_source(ProvenFetcher(pool, build)))
+        with structlog.testing.capture_logs() as logs:
+            assert len([one async for one in backfill.run(segments(20))]) == 4
+    assert [entry["what"] for entry in logs if entry["event"] == "not_provable"] == [words[0]]
 
 
 async def test_the_only_endpoint_lying_ends_in_the_proof_that_failed() -> None:
