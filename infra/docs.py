@@ -15,17 +15,20 @@ from pathlib import Path
 from infra import dashboard
 from infra.docs_cli import cli_reference, exit_code_table, settings_reference
 from infra.docs_tables import (
+    chain_proof_table,
     chain_table,
     data_dictionary,
     error_table,
     kafka_topic_table,
     metric_table,
+    proof_table,
     topic_table,
 )
 
 FOLDER = Path(__file__).parent.parent / "docs"
 
 GENERATED = {
+    "chain-proofs": chain_proof_table,
     "chains": chain_table,
     "cli": cli_reference,
     "data-dictionary": data_dictionary,
@@ -33,6 +36,7 @@ GENERATED = {
     "exit-codes": exit_code_table,
     "kafka-topics": kafka_topic_table,
     "metrics": metric_table,
+    "proofs": proof_table,
     "settings": settings_reference,
     "topics": topic_table,
 }

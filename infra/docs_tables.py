@@ -8,11 +8,21 @@ from collections.abc import Iterable, Sequence
 
 import schemas
 from infra.exit_codes import exit_code_of
-from schemas.chains import load_chains
+from schemas.chains import ChainFacts, load_chains
 from schemas.errors import HeadraceError, Transient
 from schemas.events import DECODE_FAILURES, builtin_events
 from schemas.metrics import METRICS
-from schemas.tables import CORE_TABLES, Table
+from schemas.standing import NEEDS, standing
+from schemas.tables import (
+    BLOCKS,
+    CORE_TABLES,
+    LOGS,
+    TRANSACTION_TABLE,
+    WITHDRAWALS,
+    ColumnSpec,
+    Table,
+    Verification,
+)
 from schemas.topics import TOPICS
 
 AREAS = {
@@ -107,12 +117,75 @@ def chain_table() -> str:
     return markdown_table(head, rows)
 
 
+def proven_text(spec: ColumnSpec) -> str:
+    """What proves a column, from which level on, and what it is checked by below that."""
+    needed = NEEDS.get(spec.proven_by)
+    by = spec.proven_by if needed is None else f"{spec.proven_by} (from `{needed.name}`)"
+    return f"{by}; checked by {spec.checked_by}" if spec.checked_by else by
+
+
+def proof_table() -> str:
+    """What each column rests on at each level, on a chain that reaches all of them."""
+    facts = load_chains()["local"]
+    rows = []
+    for table in CORE_TABLES:
+        groups: dict[tuple[str, str], list[ColumnSpec]] = {}
+        for spec in table.columns:
+            groups.setdefault((spec.proven_by, spec.checked_by), []).append(spec)
+        for specs in groups.values():
+            names = " ".join(f"`{spec.name}`" for spec in specs)
+            levels = [str(standing(specs[0], level, facts)) for level in Verification]
+            rows.append((f"`{table.name}`", names, proven_text(specs[0]), *levels))
+    levels = [f"`{level.name}`" for level in Verification]
+    return markdown_table(("Table", "Columns", "Proven by", *levels), rows)
+
+
+CHAIN_KINDS = {
+    "Headers": (BLOCKS, "state_root"),
+    "Addresses and topics of logs": (LOGS, "topic0"),
+    "Data of logs, receipts": (LOGS, "data"),
+    "Gas used": (TRANSACTION_TABLE, "gas_used"),
+    "Transactions": (TRANSACTION_TABLE, "value_wei"),
+    "Senders, prices paid, contracts": (TRANSACTION_TABLE, "effective_gas_price_wei"),
+    "Withdrawals": (WITHDRAWALS, "amount_gwei"),
+}
+"""A column that stands for each kind."""
+
+
+def chain_proof_table() -> str:
+    """What each chain's data rest on at each level that it reaches above `off`."""
+    rows = []
+    for name, facts in load_chains().items():
+        for level in Verification:
+            if Verification.off < level <= facts.verification_reached:
+                cells = [
+                    str(standing(table.column(column), level, facts))
+                    for table, column in CHAIN_KINDS.values()
+                ]
+                rows.append((f"`{name}`", f"`{level.name}`", *cells, _exceptions(facts)))
+    return markdown_table(("Chain", "Level", *CHAIN_KINDS, "Except"), rows)
+
+
+def _exceptions(facts: ChainFacts) -> str:
+    """Which blocks and logs of a chain the table does not speak of."""
+    words = []
+    if facts.settled_by:
+        words.append(
+            f"blocks whose header has `{facts.settled_by}`: it speaks of earlier blocks, so "
+            "their logs and gas are the node's word"
+        )
+    system = facts.system_logs
+    if system.addresses or system.transaction_prefix:
+        words.append("logs of the chain itself, which no header covers: the node's word")
+    return "; ".join(words)
+
+
 def data_dictionary() -> str:
     """Every declared table with its columns."""
     parts = []
     for table in dictionary_tables():
         rows = [
-            (f"`{one.name}`", f"`{one.kind.clickhouse_type}`", one.doc, one.proven_by)
+            (f"`{one.name}`", f"`{one.kind.clickhouse_type}`", one.doc, proven_text(one))
             for one in table.columns
         ]
         keys = ", ".join(f"`{name}`" for name in table.order_by)

@@ -39,7 +39,10 @@ class ColumnSpec:
     doc: str
     """What it holds, for the data dictionary."""
     proven_by: str = "none"
-    """``header``, ``receiptsRoot``, ``transactionsRoot``, ``withdrawalsRoot``, … or ``none``."""
+    """``header``, ``receiptsRoot``, ``transactionsRoot``, ``withdrawalsRoot``, ``signature`` or
+    ``derived``, each from a level on (see schemas/standing.py); or ``none``."""
+    checked_by: str = ""
+    """What it must agree with from level ``header`` on, where it is not proven; or empty."""
 
     @property
     def kind(self) -> Kind:
@@ -87,6 +90,9 @@ def empty_block(table: Table) -> ColumnBlock:
 
 
 HEADER, RECEIPTS, TRANSACTIONS = "header", "receiptsRoot", "transactionsRoot"
+WITHDRAWALS_ROOT, SIGNATURE, DERIVED, NOTHING = "withdrawalsRoot", "signature", "derived", "none"
+BLOOM, GAS, POSITION, ITS_TRANSACTION = "logsBloom", "gas used", "position", "its transaction"
+"""What columns are checked by where they are not proven."""
 
 BLOCK_IDENTITY = (
     ColumnSpec("block_number", "u64", "Height of the block.", HEADER),
@@ -128,7 +134,7 @@ BLOCKS = Table(
             "extra", "string", "JSON of what the header has and no column holds, or '' for nothing."
         ),
         ColumnSpec("size_bytes", "?u64", "Size of the block as the node reports it."),
-        ColumnSpec("transaction_count", "?u32", "Transactions in the block.", TRANSACTIONS),
+        ColumnSpec("transaction_count", "?u32", "Transactions in the block.", RECEIPTS, POSITION),
         ColumnSpec("log_count", "?u32", "Logs of the block's receipts.", RECEIPTS),
         ColumnSpec("verification", VERIFICATION_KIND, "How far the block was proven when stored."),
     ),
@@ -144,22 +150,25 @@ TRANSACTION_TABLE = Table(
     "columns hold; the rest is in `extra`.",
     (
         *BLOCK_IDENTITY,
-        ColumnSpec("transaction_index", "u32", "Position in the block.", TRANSACTIONS),
+        ColumnSpec("transaction_index", "u32", "Position in the block.", TRANSACTIONS, POSITION),
         ColumnSpec("transaction_hash", "bytes32", "keccak-256 of the transaction.", TRANSACTIONS),
         ColumnSpec("type", "u8", "EIP-2718 type, or a type of the chain's own.", RECEIPTS),
-        ColumnSpec("from_address", "bytes20", "Sender.", "signature"),
+        ColumnSpec("from_address", "bytes20", "Sender.", SIGNATURE),
         ColumnSpec("to_address", "?bytes20", "Callee; null creates a contract.", TRANSACTIONS),
         ColumnSpec("nonce", "?u64", "The sender's transaction count.", TRANSACTIONS),
         ColumnSpec("value_wei", "?u256", "Ether sent along.", TRANSACTIONS),
         ColumnSpec("gas_limit", "?u64", "Gas the sender allows.", TRANSACTIONS),
         ColumnSpec(
-            "gas_price_wei", "?u256", "Gas price; from type 2 on what was paid, per the node."
+            "gas_price_wei",
+            "?u256",
+            "Gas price; from type 2 on what was paid, or the cap.",
+            DERIVED,
         ),
         ColumnSpec("max_fee_per_gas_wei", "?u256", "Fee cap (EIP-1559).", TRANSACTIONS),
         ColumnSpec("max_priority_fee_per_gas_wei", "?u256", "Tip cap (EIP-1559).", TRANSACTIONS),
         ColumnSpec("max_fee_per_blob_gas_wei", "?u256", "Blob fee cap (EIP-4844).", TRANSACTIONS),
         ColumnSpec("input", "?bytes", "Call data or init code.", TRANSACTIONS),
-        ColumnSpec("chain_id", "?u64", "Chain id in the signed payload.", TRANSACTIONS),
+        ColumnSpec("chain_id", "?u64", "Chain id that is signed (type 0: in `v`).", TRANSACTIONS),
         ColumnSpec(
             "access_list", "[(bytes20,[bytes32])]", "Address and storage keys.", TRANSACTIONS
         ),
@@ -179,11 +188,11 @@ TRANSACTION_TABLE = Table(
         ColumnSpec("is_system_transaction", "?bool", "OP-stack deposit: system.", TRANSACTIONS),
         ColumnSpec("status", "?u8", "1 success, 0 failure; null before Byzantium.", RECEIPTS),
         ColumnSpec("post_state_root", "?bytes32", "State root before Byzantium.", RECEIPTS),
-        ColumnSpec("cumulative_gas_used", "?u64", "Gas used up to and with it.", RECEIPTS),
-        ColumnSpec("gas_used", "?u64", "Gas used by it.", RECEIPTS),
-        ColumnSpec("effective_gas_price_wei", "?u256", "Price paid, per the node."),
-        ColumnSpec("contract_address", "?bytes20", "Contract that it created, per the node."),
-        ColumnSpec("blob_gas_used", "?u64", "Blob gas used, per the node."),
+        ColumnSpec("cumulative_gas_used", "?u64", "Gas used up to and with it.", RECEIPTS, GAS),
+        ColumnSpec("gas_used", "?u64", "Gas used by it.", RECEIPTS, GAS),
+        ColumnSpec("effective_gas_price_wei", "?u256", "Price paid per gas.", DERIVED),
+        ColumnSpec("contract_address", "?bytes20", "Contract that it created.", DERIVED),
+        ColumnSpec("blob_gas_used", "?u64", "Blob gas used, of type 3.", DERIVED),
         ColumnSpec("blob_gas_price_wei", "?u256", "Blob gas price, per the node."),
         ColumnSpec("log_count", "?u32", "Logs of its receipt.", RECEIPTS),
         ColumnSpec("deposit_nonce", "?u64", "OP-stack deposit receipt's nonce.", RECEIPTS),
@@ -206,11 +215,11 @@ WITHDRAWALS = Table(
     "A withdrawal from the beacon chain (EIP-4895).",
     (
         *BLOCK_IDENTITY,
-        ColumnSpec("position", "u32", "Position in the block.", "withdrawalsRoot"),
-        ColumnSpec("withdrawal_index", "u64", "Index over the whole chain.", "withdrawalsRoot"),
-        ColumnSpec("validator_index", "u64", "The validator.", "withdrawalsRoot"),
-        ColumnSpec("address", "bytes20", "Who receives it.", "withdrawalsRoot"),
-        ColumnSpec("amount_gwei", "u64", "How much.", "withdrawalsRoot"),
+        ColumnSpec("position", "u32", "Position in the block.", WITHDRAWALS_ROOT),
+        ColumnSpec("withdrawal_index", "u64", "Index over the whole chain.", WITHDRAWALS_ROOT),
+        ColumnSpec("validator_index", "u64", "The validator.", WITHDRAWALS_ROOT),
+        ColumnSpec("address", "bytes20", "Who receives it.", WITHDRAWALS_ROOT),
+        ColumnSpec("amount_gwei", "u64", "How much.", WITHDRAWALS_ROOT),
     ),
     order_by=("block_number", "position", "block_hash"),
     identity=("block_number", "block_hash", "position"),
@@ -223,14 +232,16 @@ LOG_POSITION = (
         "bytes32",
         "Hash of the log's transaction; of a system receipt what it gives as one.",
         TRANSACTIONS,
+        ITS_TRANSACTION,
     ),
     ColumnSpec(
         "transaction_index",
         "?u32",
         "Position of its transaction; null for a log of the block itself (a system receipt).",
         RECEIPTS,
+        POSITION,
     ),
-    ColumnSpec("log_index", "u32", "Position of the log in the block.", RECEIPTS),
+    ColumnSpec("log_index", "u32", "Position of the log in the block.", RECEIPTS, POSITION),
 )
 
 LOGS = Table(
@@ -239,11 +250,11 @@ LOGS = Table(
     "A log as its contract emitted it.",
     (
         *LOG_POSITION,
-        ColumnSpec("address", "bytes20", "The contract that emitted it.", RECEIPTS),
-        ColumnSpec("topic0", "?bytes32", "First topic: the event's signature hash.", RECEIPTS),
-        ColumnSpec("topic1", "?bytes32", "Second topic; null where absent.", RECEIPTS),
-        ColumnSpec("topic2", "?bytes32", "Third topic; null where absent.", RECEIPTS),
-        ColumnSpec("topic3", "?bytes32", "Fourth topic; null where absent.", RECEIPTS),
+        ColumnSpec("address", "bytes20", "The contract that emitted it.", RECEIPTS, BLOOM),
+        ColumnSpec("topic0", "?bytes32", "First topic: hash of the event.", RECEIPTS, BLOOM),
+        ColumnSpec("topic1", "?bytes32", "Second topic; null where absent.", RECEIPTS, BLOOM),
+        ColumnSpec("topic2", "?bytes32", "Third topic; null where absent.", RECEIPTS, BLOOM),
+        ColumnSpec("topic3", "?bytes32", "Fourth topic; null where absent.", RECEIPTS, BLOOM),
         ColumnSpec("data", "bytes", "The log's data.", RECEIPTS),
     ),
     order_by=("address", "topic0", "block_number", "log_index"),
@@ -253,7 +264,7 @@ LOGS = Table(
 EVENT_IDENTITY = (
     *LOG_POSITION,
     ColumnSpec("sub_index", "u32", "Position in a batch event; 0 elsewhere.", RECEIPTS),
-    ColumnSpec("address", "bytes20", "The contract that emitted it.", RECEIPTS),
+    ColumnSpec("address", "bytes20", "The contract that emitted it.", RECEIPTS, BLOOM),
 )
 """The columns with which every decoded event's table begins."""
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from schemas.tables import Table
+from schemas.tables import DERIVED, NOTHING, Table
 from sinks.checksum import checksum_sql
 from sinks.connection import Connection
 
 RAW_STREAMS = frozenset({"blocks", "logs"})
 """Streams whose columns come from a node."""
+_TOLD = (NOTHING, DERIVED)
+"""Columns that nodes may give or leave out as they like, below the level `full` at least."""
 _MASK = (1 << 64) - 1
 
 Contents = dict[int, tuple[int, int]]
@@ -27,7 +29,7 @@ def compared_columns(table: Table) -> tuple[str, ...]:
     """The columns that must be the same in every load of a block."""
     if table.stream not in RAW_STREAMS:
         return tuple(spec.name for spec in table.columns)
-    proven = {spec.name for spec in table.columns if spec.proven_by != "none"}
+    proven = {spec.name for spec in table.columns if spec.proven_by not in _TOLD}
     return tuple(s.name for s in table.columns if s.name in proven or s.name in table.identity)
 
 
