@@ -295,17 +295,19 @@ def _check_order(
     numbers = [receipt.block_number for receipt in receipts]
     if numbers.count(block.number) != len(numbers):
         _first_misplaced(block, "blockNumber", numbers, [block.number] * len(numbers))
-    for index, (receipt, tx) in enumerate(zip(receipts, transactions, strict=True)):
-        if isinstance(tx, Transaction) and receipt.type != tx.type:
-            found, expected = receipt.type, tx.type
-            if found is not None and expected is not None and not _same(found, expected):
-                raise ReceiptMisplaced(
-                    index=index,
-                    field="type",
-                    found=clip(found),
-                    expected=clip(expected),
-                    **block_place(block),
-                )
+    sent = [tx for tx in transactions if isinstance(tx, Transaction)]
+    if len(sent) < len(receipts):
+        return
+    for field, told, known in (
+        ("type", [receipt.type for receipt in receipts], [tx.type for tx in sent]),
+        ("from", [receipt.from_address for receipt in receipts], [tx.from_address for tx in sent]),
+        ("to", [receipt.to for receipt in receipts], [tx.to for tx in sent]),
+    ):
+        if told != known:
+            # A field that either leaves out says nothing.
+            pairs = zip(told, known, strict=True)
+            given = [(a or b or "", b or a or "") for a, b in pairs]
+            _first_misplaced(block, field, [a for a, _ in given], [b for _, b in given])
 
 
 def _same(found: str, expected: str) -> bool:

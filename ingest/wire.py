@@ -51,6 +51,8 @@ class ReceiptFields(msgspec.Struct, gc=False, rename="camel"):
     deposit_nonce: str | None = None
     deposit_receipt_version: str | None = None
     l1_fee: str | None = msgspec.field(default=None, name="l1Fee")
+    from_address: str | None = msgspec.field(default=None, name="from")
+    to: str | None = None
 
 
 class Receipt(ReceiptFields, gc=False, rename="camel", kw_only=True):

@@ -218,6 +218,19 @@ def a_receipts_transaction(block: Json, receipts: list[Json]) -> None:
     receipts[0]["transactionHash"] = flip(receipts[0]["transactionHash"])
 
 
+def a_receipts_sender(block: Json, receipts: list[Json]) -> None:
+    receipts[0]["from"] = flip(receipts[0]["from"])
+
+
+def a_receipts_callee(block: Json, receipts: list[Json]) -> None:
+    at = [tx.get("to") is not None for tx in block["transactions"]].index(True)
+    receipts[at]["to"] = flip(receipts[at]["to"])
+
+
+def a_transactions_sender(block: Json, receipts: list[Json]) -> None:
+    block["transactions"][-1]["from"] = flip(block["transactions"][-1]["from"])
+
+
 def a_receipts_index(block: Json, receipts: list[Json]) -> None:
     receipts[0]["transactionIndex"] = "0x1"
 
@@ -357,6 +370,9 @@ REFUSED: list[tuple[Damage, type[HeadraceError]]] = [
     (receipts_that_name_another_block, ReceiptsOfAnotherBlock),
     (a_receipts_transaction, ReceiptMisplaced),
     (a_receipts_index, ReceiptMisplaced),
+    (a_receipts_sender, ReceiptMisplaced),
+    (a_receipts_callee, ReceiptMisplaced),
+    (a_transactions_sender, ReceiptMisplaced),
     (a_receipts_number, ReceiptMisplaced),
     (a_receipts_type, ReceiptMisplaced),
     (both_types, ReceiptsRootMismatch),
@@ -390,6 +406,9 @@ REFUSED_AT_HEADER: list[tuple[Damage, type[HeadraceError]]] = [
     (swap_two_receipts, ReceiptMisplaced),
     (a_receipts_transaction, ReceiptMisplaced),
     (a_receipts_index, ReceiptMisplaced),
+    (a_receipts_sender, ReceiptMisplaced),
+    (a_receipts_callee, ReceiptMisplaced),
+    (a_transactions_sender, ReceiptMisplaced),
     (a_receipts_number, ReceiptMisplaced),
     (a_receipts_type, ReceiptMisplaced),
     (drop_a_transaction, ReceiptsCountMismatch),

@@ -184,7 +184,7 @@ def _leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path] if isinstance(value, str) else []
 
 
-UNPROVEN_IN_RECEIPTS = {"from", "to", "effectiveGasPrice", "contractAddress", "blockTimestamp"}
+UNPROVEN_IN_RECEIPTS = {"effectiveGasPrice", "contractAddress", "blockTimestamp"}
 
 UNPROVEN_IN_RECEIPTS |= {"blobGasUsed", "blobGasPrice"}
 
