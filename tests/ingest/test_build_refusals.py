@@ -59,6 +59,8 @@ NOT_STORED = {
         "blockNumber",
         "logsBloom",
         "type",
+        "from",
+        "to",
     },
     Log: {"blockHash", "blockNumber", "transactionHash", "transactionIndex"},
     Withdrawal: set(),
