@@ -26,6 +26,10 @@ class Invariant:
 
 
 _BETWEEN = "block_number BETWEEN {from_block} AND {to_block}"
+_LOGS_OF_BLOCKS = f"""
+    SELECT block_number, 0, countIf(transaction_index IS NULL) FROM logs
+    WHERE {_BETWEEN} GROUP BY block_number"""
+"""How many logs each block has of its own receipt, which is of no transaction."""
 
 
 def chain_invariants() -> tuple[Invariant, ...]:
@@ -70,7 +74,8 @@ def chain_invariants() -> tuple[Invariant, ...]:
               FROM blocks WHERE {_BETWEEN} AND log_count IS NOT NULL
               UNION ALL
               SELECT block_number, 0, sum(assumeNotNull(log_count)) FROM transactions
-              WHERE {_BETWEEN} AND log_count IS NOT NULL GROUP BY block_number)
+              WHERE {_BETWEEN} AND log_count IS NOT NULL GROUP BY block_number
+              UNION ALL {_LOGS_OF_BLOCKS})
         GROUP BY block_number HAVING sum(said) != sum(stored) LIMIT 20"""
     indexes = f"""
         SELECT block_number, concat('log_index goes to ', toString(max(log_index)), ' over ',
