@@ -128,6 +128,11 @@ class EmbeddedServer:
         return self._process.pid
 
     @property
+    def alive(self) -> bool:
+        """Whether the server's process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def password(self) -> str:
         """The password of the user `headrace`."""
         return read_password(self.data_dir, "headrace")
@@ -213,6 +218,8 @@ class EmbeddedServer:
             check_port(self.host, port)
         run = directory.run
         (run / "ports.tsv").unlink(missing_ok=True)
+        # It names the process before: no file is better than a wrong one where this start fails.
+        (run / "server.json").unlink(missing_ok=True)
         config = render_config(self.host, self.tcp_port, self.http_port, str(run), self._limits)
         users = render_users(
             directory.password("headrace"), directory.password("analyst"), self._limits
@@ -286,7 +293,7 @@ class EmbeddedServer:
             self._end_child(graceful=False)
             try:
                 self._launch(directory)
-            except (PortTaken, ServerDidNotStart):
+            except (PortTaken, ServerDidNotStart, OSError):
                 self._end_child(graceful=False)
                 # The next turn of the loop sees the dead child and tries again, or gives up.
                 self._stopping.wait(0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -214,6 +215,24 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
         EmbeddedServer(data).start()
     assert "child.log" in caught.value.fix_text
     assert len(caught.value.what_text) > 60
+
+
+def test_a_start_that_fails_leaves_no_pid_of_the_server_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with EmbeddedServer(tmp_path):
+        pass
+    place = tmp_path / "run" / "server.json"
+    place.write_text("{}")
+
+    def refuse(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(module, "write_atomically", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        EmbeddedServer(tmp_path).start()
+
+    assert not place.exists()
 
 
 def test_a_lost_password_is_damage(tmp_path: Path) -> None:
