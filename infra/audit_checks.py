@@ -57,8 +57,8 @@ def chain_invariants() -> tuple[Invariant, ...]:
         FROM blocks WHERE {_BETWEEN} GROUP BY block_number
         HAVING count() != 1 LIMIT 20"""
     counts = f"""
-        SELECT block_number, concat('header says ', toString(any(said)), ' logs, ',
-                                    toString(sum(stored)), ' are stored')
+        SELECT block_number, concat(toString(sum(stored)), ' logs are stored, ',
+                                    toString(sum(said)), ' belong there by its receipts')
         FROM (SELECT block_number, assumeNotNull(log_count) AS said, 0 AS stored
               FROM blocks WHERE {_BETWEEN} AND log_count IS NOT NULL
               UNION ALL
@@ -68,8 +68,8 @@ def chain_invariants() -> tuple[Invariant, ...]:
               GROUP BY block_number)
         GROUP BY block_number HAVING sum(said) != sum(stored) LIMIT 20"""
     receipts = f"""
-        SELECT block_number, concat('receipts count ', toString(sum(said)), ' logs, ',
-                                    toString(sum(stored)), ' are stored')
+        SELECT block_number, concat('its transactions count ', toString(sum(stored)),
+                                    ' logs, ', toString(sum(said)), ' belong there')
         FROM (SELECT block_number, toUInt64(log_count) AS said, 0 AS stored
               FROM blocks WHERE {_BETWEEN} AND log_count IS NOT NULL
               UNION ALL

@@ -225,3 +225,17 @@ def test_a_load_without_a_ledger_row_is_noticed(indexed: Indexed, said: Any) -> 
         run("INSERT INTO ledger SELECT * FROM kept_ledger")
         run("DROP TABLE kept_ledger SYNC")
     assert said() == []
+
+
+def test_it_says_how_many_logs_are_stored_and_how_many_belong(indexed: Indexed, said: Any) -> None:
+    with indexed.tamperer.restoring(LOGS):
+        (number, belong), *_ = indexed.connection.execute(
+            "SELECT block_number, count() FROM logs WHERE block_number >= 30 "
+            "GROUP BY block_number HAVING count() > 1 LIMIT 1"
+        )
+        place, row = indexed.tamperer.visible(LOGS, f"block_number = {number} AND log_index = 0")
+        indexed.tamperer.delete(place, row)
+        what = [text for code, _, text in said(number, number) if code == "I4"]
+
+    wanted = f"{belong - 1} logs are stored, {belong} belong there by its receipts"
+    assert any(wanted in text for text in what), what
