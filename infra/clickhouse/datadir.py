@@ -30,6 +30,8 @@ from schemas.errors_embedded import (
 LAYOUT = 1
 """Version of the directory's layout; a directory of a higher one is refused."""
 STAMP, LOCK = "headrace.json", "headrace.lock"
+LOST_FOUND = "lost+found"
+"""A file system's own folder at the top of a mounted disk."""
 DIRECTORIES = ("secrets", "clickhouse", "run")
 USERS = ("headrace", "analyst")
 LOCK_WAIT_SECONDS = 60.0
@@ -179,7 +181,7 @@ def is_locked(path: Path) -> bool:
 
 def _check_empty(path: Path) -> None:
     """Refuse a directory without a stamp that holds anything but a first start cut short."""
-    if {entry.name for entry in path.iterdir()} - {LOCK, *DIRECTORIES}:
+    if {entry.name for entry in path.iterdir()} - {LOCK, LOST_FOUND, *DIRECTORIES}:
         raise NotADataDirectory(path=str(path))
     clickhouse = path / "clickhouse"
     if clickhouse.is_dir() and any(clickhouse.iterdir()):

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.clickhouse.datadir import write_atomically
+from infra.clickhouse.datadir import LOST_FOUND, write_atomically
 from schemas.errors_embedded import DataDirectoryUnwritable
 from schemas.errors_local import LocalInUse, NotALocalDirectory
 
@@ -95,7 +95,11 @@ class LocalDirectory:
                 self._refuse_others()
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             (self.path / LOCK).touch(mode=0o600)
-            self.logs.mkdir(exist_ok=True)
+            for name in (LOGS, KAFKA):
+                (self.path / name).mkdir(exist_ok=True)
+                # Logs and topics hold what the tables hold: for the owner alone, here too where
+                # an earlier version made them, or where the directory is a mounted disk.
+                (self.path / name).chmod(0o700)
         except OSError as error:
             detail = error.strerror or str(error)
             raise DataDirectoryUnwritable(path=str(self.path), detail=detail) from error
@@ -190,10 +194,12 @@ class LocalDirectory:
             else:
                 path.unlink(missing_ok=True)
         (self.path / LOCK).unlink(missing_ok=True)
-        self.path.rmdir()
+        # A mounted disk cannot be removed.
+        if not self.path.is_mount() and not any(self.path.iterdir()):
+            self.path.rmdir()
 
     def _refuse_others(self) -> None:
-        found = {entry.name for entry in self.path.iterdir()}
+        found = {entry.name for entry in self.path.iterdir()} - {LOST_FOUND}
         # A draft of a state file that was cut short is ours, too.
         strangers = {name for name in found - OURS if not name.startswith(f".{STATE}.")}
         if strangers or (found and LOCK not in found):

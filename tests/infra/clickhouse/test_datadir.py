@@ -102,3 +102,11 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         own_data_directory(tmp_path / "file")
     with pytest.raises(DataDirectoryUnwritable):
         own_data_directory(Path("/proc/headrace"))
+
+
+def test_a_mounted_disk_with_its_lost_and_found_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "lost+found").mkdir()
+
+    own_data_directory(tmp_path).release()
+
+    assert (tmp_path / "lost+found").is_dir()
