@@ -208,3 +208,5 @@ class RolesSettings(Section):
     """Blocks of history a second that `headrace ingest` sends, at most; left out, what it can."""
     drain_seconds_max: float = Field(default=60, gt=0, le=3600)
     """How long SIGTERM waits for what is under way before the process ends without it."""
+    unhealthy_seconds_max: float = Field(default=60, gt=0, le=3600)
+    """How long a role's `/healthz` may fail before `headrace local` kills and restarts it."""

@@ -77,7 +77,7 @@ class RoleProcess:
         self._environ = environ
         self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None
-        self._started_at = self._due_at = 0.0
+        self._started_at = self._due_at = self._healthy_at = 0.0
         self._pause = PAUSE_SECONDS_MIN
 
     @property
@@ -120,7 +120,7 @@ class RoleProcess:
             )
         self.state = "running"
         self.starts += 1
-        self._started_at = self._clock()
+        self._started_at = self._healthy_at = self._clock()
 
     def tend(self) -> bool:
         """Start it again where it has died and its pause is over; whether anything changed."""
@@ -184,6 +184,19 @@ class RoleProcess:
             return False, f"{self.state}, exit code {self.exit_code}"
         return answer_of(self.health_url)
 
+    def unhealthy(self) -> tuple[float, str]:
+        """For how many seconds its health check has failed without a break, and why.
+
+        The time until its first answer counts. A role that does not run is nobody's to judge.
+        """
+        if self.state != "running" or not self.alive:
+            return 0.0, ""
+        healthy, why = answer_of(self.health_url, "/healthz")
+        if healthy:
+            self._healthy_at = self._clock()
+            return 0.0, ""
+        return self._clock() - self._healthy_at, why
+
     def snapshot(self) -> ProcessState:
         """Its line of the state file."""
         return ProcessState(
@@ -197,12 +210,12 @@ class RoleProcess:
         )
 
 
-def answer_of(health_url: str) -> tuple[bool, str]:
-    """What a role's `/readyz` answers: whether it can do its work, and why not."""
+def answer_of(health_url: str, path: str = "/readyz") -> tuple[bool, str]:
+    """What a role's `/readyz` or `/healthz` answers: whether all is well, and why not."""
     host, _, port = health_url.removeprefix("http://").partition(":")
     asking = http.client.HTTPConnection(host, int(port), timeout=ASK_SECONDS_MAX)
     try:
-        asking.request("GET", "/readyz")
+        asking.request("GET", path)
         answer = asking.getresponse()
         body = answer.read()
     except (OSError, http.client.HTTPException) as error:

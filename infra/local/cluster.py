@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
@@ -29,6 +30,7 @@ from infra.local.directory import (
     LocalState,
     ProcessState,
 )
+from infra.local.health_watch import restart_unhealthy
 from infra.local.plan import DRAIN_ORDER, LocalPlan, cluster_roles, worker
 from infra.local.settings_file import settings_toml
 from infra.settings import Settings
@@ -76,6 +78,7 @@ class LocalCluster:
             settings.clickhouse.http_port,
             chain=settings.chain,
             limits=settings.limits.server,
+            on_event=self._count_restart,
         )
         self.roles: dict[str, RoleProcess] = {}
         """Every role's process by its name."""
@@ -87,7 +90,7 @@ class LocalCluster:
         self._stopping = threading.Event()
         self._supervisor: threading.Thread | None = None
         self._ready = False
-        self._broker_starts = 0
+        self._starts = {KAFKA: 0, CLICKHOUSE: 0}
 
     def __enter__(self) -> LocalCluster:
         return self.start()
@@ -130,43 +133,27 @@ class LocalCluster:
     def state(self) -> LocalState:
         """What runs now."""
         with self._lock:
+            server, native = self.clickhouse, f"{self.clickhouse.host}:{self.clickhouse.tcp_port}"
+            bootstrap, log_path = self.broker.bootstrap, server.data_dir / "run" / "child.log"
+            server_pid = server.pid if server.alive else None
             return LocalState(
                 pid=os.getpid(),
                 ready=self._ready,
-                bootstrap=self.broker.bootstrap,
-                clickhouse_native=f"{self.clickhouse.host}:{self.clickhouse.tcp_port}",
-                clickhouse_http=self.clickhouse.http_url,
+                bootstrap=bootstrap,
+                clickhouse_native=native,
+                clickhouse_http=server.http_url,
                 settings=str(self.directory.settings),
                 processes=(
-                    self._broker_state(),
-                    self._clickhouse_state(),
+                    self._server_state(KAFKA, self.broker.pid, bootstrap, self.broker.log),
+                    self._server_state(CLICKHOUSE, server_pid, native, log_path),
                     *(role.snapshot() for role in self.roles.values()),
                 ),
             )
 
-    def _broker_state(self) -> ProcessState:
-        pid = self.broker.pid
-        return ProcessState(
-            KAFKA,
-            "running" if pid else "restarting" if self._wanted[KAFKA] else "stopped",
-            pid,
-            self._broker_starts,
-            None,
-            self.broker.bootstrap,
-            str(self.broker.log),
-        )
-
-    def _clickhouse_state(self) -> ProcessState:
-        wanted = self._wanted[CLICKHOUSE]
-        return ProcessState(
-            CLICKHOUSE,
-            "running" if wanted else "stopped",
-            self.clickhouse.pid if wanted else None,
-            1,
-            None,
-            f"{self.clickhouse.host}:{self.clickhouse.tcp_port}",
-            str(self.clickhouse.data_dir / "run" / "child.log"),
-        )
+    def _server_state(self, name: str, pid: int | None, address: str, told: Path) -> ProcessState:
+        wanted = self._wanted[name]
+        state = "running" if pid else "restarting" if wanted else "stopped"
+        return ProcessState(name, state, pid, self._starts[name], None, address, str(told))
 
     # --- start and stop -------------------------------------------------------------------------
 
@@ -256,7 +243,7 @@ class LocalCluster:
             self._wanted[KAFKA] = True
             if not self.broker.alive:
                 self.broker.start()
-                self._broker_starts += 1
+                self._starts[KAFKA] += 1
             self._tell()
 
     def stop_broker(self, *, kill: bool = False) -> None:
@@ -273,6 +260,7 @@ class LocalCluster:
         with self._lock:
             if not self._wanted[CLICKHOUSE]:
                 self.clickhouse.start()
+                self._starts[CLICKHOUSE] += 1
                 self._wanted[CLICKHOUSE] = True
             self._tell()
 
@@ -361,16 +349,25 @@ class LocalCluster:
                 yield name, why
 
     def _supervise(self) -> None:
+        # A thread of its own: a role that does not answer must not delay the others' restarts.
+        limit = self._given.roles.unhealthy_seconds_max
+        watched = (self.roles, self._lock, self._stopping, limit)
+        health = threading.Thread(target=restart_unhealthy, args=watched, daemon=True)
+        health.start()
+        told: tuple[ProcessState, ...] = ()
         while not self._stopping.wait(TEND_SECONDS):
             with self._lock:
-                changed = [role.tend() for role in self.roles.values()]
+                for role in self.roles.values():
+                    role.tend()
                 try:
                     self._tend_servers()
                 except HeadraceError as error:
                     # The next turn tries again.
                     log.warning("server_not_started", code=error.code, what=error.what_text)
-                if any(changed):
+                if (processes := self.state().processes) != told:
+                    told = processes
                     self._tell()
+        health.join()
 
     def _tend_servers(self) -> None:
         """Start servers again that have died; ClickHouse's own supervision gives up some time."""
@@ -384,6 +381,11 @@ class LocalCluster:
                 log.warning("clickhouse_died", code=error.code, what=error.what_text)
                 self.clickhouse.kill()
                 self.clickhouse.start()
+                self._starts[CLICKHOUSE] += 1
+
+    def _count_restart(self, event: str, _exit_code: int | None) -> None:
+        if event == "restarted":
+            self._starts[CLICKHOUSE] += 1
 
     def _tell(self) -> None:
         self.directory.write_state(self.state())

@@ -29,6 +29,8 @@ def main() -> int:
         return 0
     if said == "unready":
         health.expect("kafka")
+    if said == "stuck":
+        health.beat("loop", 0.0)
     with serve_health("127.0.0.1", port, health, CollectorRegistry()):
         print(os.environ["HEADRACE_KAFKA__INSTANCE"], sys.argv[2:], flush=True)
         while not stopping.is_set():

@@ -15,12 +15,12 @@ import pytest
 
 from infra.kafka.admin import check_topics, connect
 from infra.kafka.broker import BrokerSize
-from infra.local.child import RoleCommand
+from infra.local.child import RoleCommand, answer_of
 from infra.local.cluster import LocalCluster
-from infra.local.directory import LocalDirectory
+from infra.local.directory import LocalDirectory, ProcessState
 from infra.local.plan import LocalPlan, cluster_roles
 from infra.settings import Settings
-from infra.settings_cluster import KafkaSettings
+from infra.settings_cluster import KafkaSettings, RolesSettings
 from infra.settings_sources import load_settings
 from schemas.errors import HeadraceError
 from schemas.errors_local import LocalInUse, LocalNotReady, LocalStepFailed, NotALocalDirectory
@@ -172,6 +172,32 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.tex").exists()
 
 
+def test_a_mounted_disk_with_its_lost_and_found_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "lost+found").mkdir()
+    directory = LocalDirectory(tmp_path)
+
+    directory.own()
+    directory.release()
+    directory.own()
+    directory.release()
+    directory.wipe()
+
+    assert [entry.name for entry in tmp_path.iterdir()] == ["lost+found"]
+
+
+def test_logs_and_topics_are_for_the_owner_alone(tmp_path: Path) -> None:
+    for name in ("logs", "kafka"):
+        (tmp_path / name).mkdir(mode=0o755)
+    (tmp_path / "local.lock").touch()
+
+    directory = LocalDirectory(tmp_path)
+    directory.own()
+    directory.release()
+
+    for name in ("logs", "kafka"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o700
+
+
 def test_the_plan_is_every_role_there_is() -> None:
     lines = {role.name: role.arguments for role in cluster_roles(2)}
 
@@ -227,6 +253,40 @@ def test_roles_that_end_fail_or_stand_still_are_told_apart(tmp_path: Path) -> No
     assert not directory.held()
     directory.wipe()
     assert not directory.path.exists()
+
+
+def test_a_role_whose_health_check_fails_is_restarted(tmp_path: Path) -> None:
+    require_kafka()
+    behaviours = tmp_path / "b"
+    chosen = plan(behaviours, "sink-0", "publish")
+    (behaviours / "sink-0").write_text("stuck")
+    settings = Settings(chain="local", roles=RolesSettings(unhealthy_seconds_max=8.0))
+    with LocalCluster(LocalDirectory(tmp_path / "cluster"), settings, chosen) as cluster:
+        role = cluster.roles["sink-0"]
+        until(lambda: "loop" in answer_of(role.health_url, "/healthz")[1], "it is not stuck")
+        (behaviours / "sink-0").write_text("stay")
+        await_start(cluster, "sink-0", 2)
+
+        assert cluster.roles["sink-0"].exit_code == 128 + signal.SIGKILL
+        assert starts(cluster, "publish") == 1
+
+
+def test_the_state_file_counts_the_starts_of_clickhouse(shared: LocalCluster) -> None:
+    shared.await_ready(PATIENCE_SECONDS)
+
+    def clickhouse() -> ProcessState:
+        state = shared.directory.read_state()
+        assert state is not None
+        (one,) = [one for one in state.processes if one.name == "clickhouse"]
+        return one
+
+    before = clickhouse()
+    assert before.pid is not None
+    os.kill(before.pid, signal.SIGKILL)
+
+    until(lambda: clickhouse().starts > before.starts, "the restart is not counted")
+    until(lambda: clickhouse().state == "running", "it does not run")
+    assert clickhouse().pid != before.pid
 
 
 def test_a_step_that_fails_ends_the_start(tmp_path: Path) -> None:
