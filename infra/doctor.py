@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from infra.clickhouse.confinement import open_holes
 from infra.clickhouse.datadir import STAMP, is_locked, read_stamp
-from infra.clickhouse.server import EmbeddedServer, check_engine, check_port, find_running
-from infra.ports import HOST
+from infra.clickhouse.server import EmbeddedServer, check_engine, find_running
+from infra.ports import HOST, check_port
 from infra.settings import Settings
 from infra.terminal import sized
 from schemas.errors import HeadraceError
@@ -62,6 +63,7 @@ def run_checks(settings: Settings) -> Iterator[Check]:
         _open_files,
         _ports,
         _engine,
+        _confinement,
     )
     for check in local:
         yield check(settings)
@@ -151,6 +153,14 @@ def _open_files(_settings: Settings) -> Check:
     if soft == resource.RLIM_INFINITY or soft >= OPEN_FILES_MIN:
         return Check("open files", "ok", found)
     return Check("open files", "warn", found, f"Raise it: ulimit -n {OPEN_FILES_MIN}")
+
+
+def _confinement(_settings: Settings) -> Check:
+    holes = open_holes()
+    if not holes:
+        return Check("confinement", "ok", "ClickHouse's process reaches its own folders only")
+    fix = "Run Headrace as an account that owns nothing else, or on Linux 5.19 or later."
+    return Check("confinement", "warn", "; ".join(holes), fix)
 
 
 def _ports(settings: Settings) -> Check:

@@ -10,8 +10,7 @@ from prometheus_client import CollectorRegistry, Histogram, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from infra.clickhouse.server import check_port
-from infra.ports import HOST
+from infra.ports import HOST, check_port
 from infra.progress import Progress
 from schemas.metrics import METRICS
 

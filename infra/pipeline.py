@@ -19,6 +19,7 @@ import uvloop
 
 from infra.allocation import settle_allocation
 from infra.chain_of_endpoints import endpoint_specs, meet_chain
+from infra.clickhouse.confinement import open_holes
 from infra.clickhouse.server import EmbeddedServer
 from infra.contracts import declare_contracts
 from infra.display import Display
@@ -105,6 +106,9 @@ def _server(
         log.warning("clickhouse_" + event, exit_code=code)
         display.note(f"ClickHouse ended with code {code} and was {event}", "yellow")
 
+    for hole in open_holes():
+        log.warning("clickhouse_not_confined", detail=hole)
+        display.note(f"not confined: {hole}", "yellow")
     with EmbeddedServer(
         settings.data_dir,
         settings.clickhouse.tcp_port,

@@ -1,10 +1,12 @@
-"""Nothing in, a port of loopback out, for a server that is started a little later."""
+"""Choose and check the ports of loopback for servers that start a little later."""
 
 from __future__ import annotations
 
 import contextlib
 import secrets
 import socket
+
+from schemas.errors_embedded import PortTaken
 
 HOST = "127.0.0.1"
 """Loopback: what is started here listens there, unless it is told to elsewhere."""
@@ -26,3 +28,20 @@ def free_port() -> int:
             probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+def check_port(host: str, port: int) -> None:
+    """Refuse a port that cannot be listened on.
+
+    Raises
+    ------
+    PortTaken
+    """
+    if port == 0:
+        return
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise PortTaken(host=host, port=port) from error

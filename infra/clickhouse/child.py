@@ -1,8 +1,8 @@
-"""A run directory in, a listening ClickHouse server out: the child process's main.
+"""Run the ClickHouse engine as a server: the main function of the child process.
 
 The engine is the extension module of the chdb-core wheel. It holds the whole of
-clickhouse-local, which understands ``SYSTEM START LISTEN``. This file imports nothing of ours: it
-runs as a script, in a process that holds nothing but the engine.
+clickhouse-local, which understands ``SYSTEM START LISTEN``. This file runs as a script, in a
+process that holds nothing but the engine and `confinement.py`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,21 @@ from typing import Any
 
 KEEPALIVE = "headrace keepalive"
 """A comment in the query that keeps the engine's main loop busy; killing that query ends it."""
+STOP_SQL = f"KILL QUERY WHERE query LIKE '%{KEEPALIVE}%' AND query NOT LIKE 'KILL%' ASYNC"
+"""Ends the engine cleanly; the parent sends it as the user `headrace`."""
 
 PARENT_POLL_SECONDS = 1.0
+
+
+def load_sibling(name: str) -> Any:
+    """Load a module that lies beside this file, without the package around it."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def load_engine() -> Any:
@@ -51,8 +64,8 @@ def load_engine() -> Any:
     return importlib.import_module("chdb._chdb")
 
 
-def serve(run_dir: Path, data_path: str, password_file: Path, parent: int) -> int:
-    """Serve until the engine ends, the parent asks for a stop, or the parent is gone.
+def serve(run_dir: Path, data_path: Path, parent: int) -> int:
+    """Serve until the engine ends or the parent is gone; the parent ends it by `STOP_SQL`.
 
     Parameters
     ----------
@@ -60,8 +73,6 @@ def serve(run_dir: Path, data_path: str, password_file: Path, parent: int) -> in
         Holds config.xml and users.xml; ports.tsv is written into it.
     data_path
         ClickHouse's own directory.
-    password_file
-        Holds the password of the user `headrace`, for the graceful stop.
     parent
         Process id of the parent. Its end of our standard input closes when it dies.
 
@@ -71,39 +82,36 @@ def serve(run_dir: Path, data_path: str, password_file: Path, parent: int) -> in
         The exit code: 0 after a stop that was asked for.
     """
     os.chdir(run_dir)
+    confinement = load_sibling("confinement")
     engine = load_engine()
-    woken, waker = os.pipe()
-    os.set_blocking(waker, False)
-    signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    confinement.refuse_null_mutexes(Path(engine.__file__))
+    if confinement.can_confine():
+        confinement.confine([run_dir, data_path])
+    # The parent stops us: a signal to the whole machine or session would come to it, too.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    ended, ending = socket.socketpair()
     outcome: dict[str, str] = {}
 
     def run() -> None:
-        answer = engine.query(_main_sql(), "TSV", path=data_path)
+        answer = engine.query(_main_sql(), "TSV", path=str(data_path))
         outcome["error"] = answer.error_message() if answer.has_error() else ""
-        os.write(waker, b"\0")
+        ending.send(b"\0")
 
     main = threading.Thread(target=run, daemon=True)
     main.start()
-    asked = False
     while main.is_alive():
-        ready, _, _ = select.select([0, woken], [], [], PARENT_POLL_SECONDS)
+        ready, _, _ = select.select([0, ended.fileno()], [], [], PARENT_POLL_SECONDS)
         if os.getppid() != parent or (0 in ready and not os.read(0, 1)):
             # The parent is gone: leave at once, as kill -9 would. What was acknowledged is in the
             # page cache, and the next owner of the directory is perhaps waiting for it.
             os._exit(3)
-        if (woken in ready and signal.SIGTERM in os.read(woken, 64)) or 0 in ready:
-            asked = True
-        if asked and main.is_alive() and not _stop_engine(run_dir, password_file):
-            os._exit(4)
-        if asked:
+        if ended.fileno() in ready:
             main.join()
     error = outcome.get("error", "the engine's thread died")
-    if asked:
-        return 0
-    sys.stderr.write(error + "\n")
-    return 1
+    # Without an error its main query was killed: the stop that the parent asks for.
+    sys.stderr.write(error and error + "\n")
+    return 1 if error else 0
 
 
 def _main_sql() -> str:
@@ -117,30 +125,8 @@ def _main_sql() -> str:
     )
 
 
-def _stop_engine(run_dir: Path, password_file: Path) -> bool:
-    """Kill the keepalive query: the engine then shuts down cleanly. False if that failed."""
-    try:
-        port = (run_dir / "ports.tsv").read_text().split()[1]
-        password = password_file.read_text().strip()
-        sql = f"KILL QUERY WHERE query LIKE '%{KEEPALIVE}%' AND query NOT LIKE 'KILL%' ASYNC"
-        # By hand: loading an HTTP client would take as long as the rest of this file.
-        head = (
-            f"POST / HTTP/1.0\r\nX-ClickHouse-User: headrace\r\nX-ClickHouse-Key: {password}\r\n"
-            f"Content-Length: {len(sql)}\r\n\r\n"
-        )
-        with socket.create_connection(("127.0.0.1", int(port)), timeout=10) as peer:
-            peer.sendall((head + sql).encode())
-            status = peer.makefile("rb").readline().decode("latin-1").strip()
-        if status.split(" ")[1] != "200":
-            raise OSError(f"the server said {status}")
-    except (OSError, IndexError, ValueError) as error:
-        sys.stderr.write(f"the graceful stop failed: {error}\n")
-        return False
-    return True
-
-
 if __name__ == "__main__":
-    code = serve(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]))
+    code = serve(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
     sys.stderr.flush()
     # Not sys.exit: the interpreter must not tear down the engine's module.
     os._exit(code)

@@ -1,4 +1,4 @@
-"""Ports, paths, passwords in, the ClickHouse server's config.xml and users.xml out."""
+"""Render the ClickHouse server's config.xml and users.xml."""
 
 from __future__ import annotations
 
@@ -11,6 +11,15 @@ from xml.sax.saxutils import escape
 Tree: TypeAlias = Mapping[str, "Tree | Sequence[str] | str | int"]
 
 MIB = 1 << 20
+
+
+FIXED_SETTINGS = (
+    *("format_schema", "format_template_resultset", "format_template_row"),
+    *("input_format_record_errors_file_path", "output_format_schema"),
+    *("format_avro_schema_registry_url", "rename_files_after_processing"),
+    "allow_introspection_functions",
+)
+"""Settings that name a file or an address, or show the process: no analyst changes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +165,12 @@ def _analyst_profile(limits: ServerLimits) -> Tree:
         "max_concurrent_queries_for_user": 20,
     }
     constraints: dict[str, Tree] = {name: {"min": 1, "max": cap} for name, cap in caps.items()}
-    constraints["readonly"] = {"const": ""}
+    constraints |= {name: {"const": ""} for name in ("readonly", *FIXED_SETTINGS)}
     return {
         # 2 and not 1: clients such as Grafana set harmless settings with every query.
         "readonly": 2,
         "allow_ddl": 0,
+        "allow_introspection_functions": 0,
         "result_overflow_mode": "throw",
         "max_bytes_before_external_group_by": limits.analyst_memory_bytes_max // 2,
         "max_bytes_before_external_sort": limits.analyst_memory_bytes_max // 2,

@@ -1,4 +1,4 @@
-"""A data directory in, a supervised ClickHouse server on loopback out."""
+"""Run, supervise and find the ClickHouse server of a data directory."""
 
 from __future__ import annotations
 
@@ -28,8 +28,14 @@ from infra.clickhouse.datadir import (
     read_password,
     write_atomically,
 )
-from infra.ports import HOST
-from schemas.errors_embedded import EngineUnusable, PortTaken, ServerDidNotStart, ServerGone
+from infra.ports import HOST, check_port
+from schemas.errors_embedded import (
+    DataDirectoryDamaged,
+    EngineUnusable,
+    PortTaken,
+    ServerDidNotStart,
+    ServerGone,
+)
 from sinks.connection import Endpoint
 
 ENGINE_VERSION = "26.9.0"
@@ -39,6 +45,13 @@ START_TIMEOUT_SECONDS = 300.0
 STOP_TIMEOUT_SECONDS = 30.0
 RESTARTS_MAX = 5
 RESTARTS_WINDOW_SECONDS = 300.0
+STOP_FAILURES = (
+    *(OSError, http.client.HTTPException),
+    *(subprocess.TimeoutExpired, DataDirectoryDamaged),
+)
+"""After one of these a child that was asked to end is killed; nothing acknowledged is lost."""
+ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "PYTHONHOME", "TMPDIR", "TZ")
+"""What the server's process gets of our environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,23 +239,28 @@ class EmbeddedServer:
         )
         write_atomically(run / "config.xml", config)
         write_atomically(run / "users.xml", users)
-        with (run / "child.log").open("wb") as log:
+        ours, theirs = socket.socketpair()
+        with ours, theirs, (run / "child.log").open("wb") as log:
             self._process = subprocess.Popen(
                 [
                     # -P: our package's folder must not come before the standard library.
                     *(sys.executable, "-P", child.__file__, str(run), str(directory.clickhouse)),
-                    *(str(directory.password_file("headrace")), str(os.getpid())),
+                    str(os.getpid()),
                 ],
-                # The child leaves when this pipe closes, so also when we are killed. PDEATHSIG
-                # would not do: it follows the thread that started the child, not the process.
-                stdin=subprocess.PIPE,
+                # The child leaves when this closes, so also when we are killed. PDEATHSIG would
+                # not do: it follows the thread that started the child, not the process. No pipe:
+                # a query could open that by /proc/self/fd, and wait in it.
+                stdin=theirs.fileno(),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=run,
+                # Ours may hold keys of nodes, and a query can read the server's.
+                env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
                 pass_fds=(directory.lock,),
                 # SYSTEM SHUTDOWN signals the whole process group; Ctrl-C is ours to handle.
                 start_new_session=True,
             )
+            self._process.stdin = ours.makefile("wb")
         self.tcp_port, self.http_port = self._wait_until_up(run)
         server = {
             "host": self.host,
@@ -306,8 +324,8 @@ class EmbeddedServer:
             return
         if process.poll() is None:
             if graceful:
-                process.terminate()
-                with contextlib.suppress(subprocess.TimeoutExpired):
+                with contextlib.suppress(*STOP_FAILURES):
+                    self._ask_to_end()
                     process.wait(STOP_TIMEOUT_SECONDS)
             if process.poll() is None:
                 process.kill()
@@ -315,6 +333,14 @@ class EmbeddedServer:
         if process.stdin is not None:
             with contextlib.suppress(OSError):
                 process.stdin.close()
+
+    def _ask_to_end(self) -> None:
+        """Send the query that ends the engine cleanly; raises OSError if it was not taken."""
+        head = {"X-ClickHouse-User": "headrace", "X-ClickHouse-Key": self.password}
+        peer = http.client.HTTPConnection(self.host, self.http_port, STOP_TIMEOUT_SECONDS)
+        with contextlib.closing(peer):
+            peer.request("POST", "/", child.STOP_SQL.encode(), head)
+            peer.getresponse().read()
 
 
 def find_running(data_dir: Path | str) -> RunningServer | None:
@@ -345,23 +371,6 @@ def is_up(host: str, http_port: int) -> bool:
     except (OSError, ValueError, http.client.HTTPException):
         return False
     return pong == b"Ok.\n"
-
-
-def check_port(host: str, port: int) -> None:
-    """Refuse a port that cannot be listened on.
-
-    Raises
-    ------
-    PortTaken
-    """
-    if port == 0:
-        return
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise PortTaken(host=host, port=port) from error
 
 
 def check_engine() -> None:

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from infra.attached import patient_start
-from infra.clickhouse.server import check_port
 from infra.display import Display
 from infra.options import (
     ChainOption,
@@ -19,7 +18,7 @@ from infra.options import (
     RpcOption,
     read_settings,
 )
-from infra.ports import HOST
+from infra.ports import HOST, check_port
 from infra.terminal import open_terminal
 from schemas.errors_settings import EndpointMissing
 from schemas.tables import Verification

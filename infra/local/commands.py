@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from infra.chain_of_endpoints import find_chain
+from infra.clickhouse.confinement import open_holes
 from infra.clickhouse.datadir import write_atomically
 from infra.exit_codes import ExitCode
 from infra.kafka.java import find_java
@@ -84,6 +85,8 @@ def bring_up(terminal: Terminal, settings: Settings, path: Path, workers: int) -
         ],
         told,
     )
+    for hole in open_holes():
+        terminal.err.print(f"not confined: {hole}", style="yellow")
     if not terminal.json:
         terminal.write_line(f"starting; the first time Kafka is fetched (see {told})")
     state = _await_ready(directory, _await_started(directory, supervisor, told))

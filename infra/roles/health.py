@@ -13,7 +13,7 @@ from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from infra.clickhouse.server import check_port
+from infra.ports import check_port
 
 BEAT_SECONDS_MAX = 120.0
 """How long a loop may go without a beat before the process counts as stuck."""

@@ -65,6 +65,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
     with pytest.MonkeyPatch.context() as patch:
 
         def ours(password: str, analyst: str, limits: ServerLimits, *_: object) -> str:
+            handed = (
+                *server_module.ENVIRONMENT,
+                "CLICKHOUSE_PASSWORD",
+                "CLICKHOUSE_ANALYST_PASSWORD",
+            )
+            patch.setattr(server_module, "ENVIRONMENT", handed)
             patch.setenv("CLICKHOUSE_PASSWORD", password)
             patch.setenv("CLICKHOUSE_ANALYST_PASSWORD", analyst)
             whole = ET.fromstring(render_users("no", "no", limits))
