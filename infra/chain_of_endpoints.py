@@ -1,19 +1,20 @@
-"""Settings without a chain and endpoints in, the chain that they serve out, and its finality."""
+"""Find the chain that the endpoints serve, and how its blocks become final."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
-import msgspec
-
 from infra.settings import Settings
+from ingest.chain_id import agreed_chain_id, read_chain_id
 from ingest.endpoint import Endpoint, EndpointSpec
 from ingest.preflight import Preflight, preflight
 from ingest.providers import ProviderPool
 from schemas.chains import ChainFacts, load_chains
 from schemas.errors import HeadraceError
 from schemas.errors_infra import GridInvalid
+from schemas.errors_ingest import EndpointsUnusable
 from schemas.errors_settings import LevelNotReached
 from schemas.tables import Verification
 
@@ -89,8 +90,8 @@ def level_not_reached(settings: Settings) -> LevelNotReached | None:
 async def find_chain(settings: Settings, pool: ProviderPool) -> tuple[Settings, ChainFacts]:
     """The settings with the chain filled in, and its facts.
 
-    Where no chain was named it is the one of chains.toml with the chain id that the first
-    endpoint to answer gives; ``local`` for an id that none has.
+    Where no chain was named it is the one of chains.toml with the chain id that most
+    endpoints serve; ``local`` for an id that none has.
 
     Raises
     ------
@@ -110,27 +111,34 @@ async def find_chain(settings: Settings, pool: ProviderPool) -> tuple[Settings, 
 
 
 async def ask_chain_id(pool: ProviderPool) -> int:
-    """The chain id that the first endpoint to answer gives.
+    """The chain id that most of the endpoints that answer serve. Their order does not matter.
 
     Raises
     ------
-    HeadraceError
-        No endpoint answers.
+    ChainsDiffer
+        Two ids are served by equally many.
+    EndpointsUnusable
+        No endpoint answers; where there is only one, its own error instead.
     """
 
-    async def work(endpoint: Endpoint) -> int:
-        return int(msgspec.json.decode(await endpoint.client.call("eth_chainId"), type=str), 16)
-
-    if len(pool.endpoints) == 1:
-        return await work(pool.endpoints[0])
-    last: HeadraceError | None = None
-    for endpoint in pool.endpoints:
+    async def ask(endpoint: Endpoint) -> int | HeadraceError:
         try:
-            return await work(endpoint)
+            return read_chain_id(endpoint.url, await endpoint.client.call("eth_chainId"))
         except HeadraceError as error:
-            last = error
-    assert last is not None
-    raise last
+            return error
+
+    answers = await asyncio.gather(*(ask(endpoint) for endpoint in pool.endpoints))
+    ids, errors = {}, []
+    for endpoint, answer in zip(pool.endpoints, answers, strict=True):
+        if isinstance(answer, HeadraceError):
+            errors.append(answer)
+        else:
+            ids[endpoint] = answer
+    if ids:
+        return agreed_chain_id(ids)
+    if len(errors) == 1:
+        raise errors[0]
+    raise EndpointsUnusable(reasons="; ".join(map(str, errors)))
 
 
 async def settle_finality(

@@ -1,23 +1,17 @@
-"""Endpoints in, what each can do and whether it tells the truth about its chain out."""
+"""Check each endpoint's chain id, head, clock and receipts."""
 
 from __future__ import annotations
 
 import time
 
-import msgspec
-
 from infra.doctor import Check, State, from_error
 from infra.settings import RpcEndpoint, Settings
+from ingest.chain_id import read_chain_id
+from ingest.headwindow import read_header
 from ingest.redact import parse_endpoint
 from ingest.rpc import RpcClient, open_session
 from schemas.errors import HeadraceError
 from schemas.errors_ingest import ChainIdWrong
-
-
-class _Block(msgspec.Struct):
-    number: str
-    timestamp: str
-    hash: str
 
 
 async def check_endpoints(settings: Settings) -> list[Check]:
@@ -38,7 +32,7 @@ async def check_endpoints(settings: Settings) -> list[Check]:
 async def _check_one(settings: Settings, given: RpcEndpoint, client: RpcClient) -> list[Check]:
     name = f"endpoint {given.name}"
     try:
-        chain_id = int(msgspec.json.decode(await client.call("eth_chainId"), type=str), 16)
+        chain_id = read_chain_id(client.url, await client.call("eth_chainId"))
         expected = settings.facts.chain_id
         if expected is not None and chain_id != expected:
             wrong = ChainIdWrong(
@@ -46,18 +40,14 @@ async def _check_one(settings: Settings, given: RpcEndpoint, client: RpcClient) 
             )
             return [from_error(name, wrong)]
         raw = await client.call("eth_getBlockByNumber", "latest", False)
-        head = msgspec.json.decode(raw, type=_Block)
+        head = read_header(raw)
     except HeadraceError as error:
         return [from_error(name, error)]
-    except (msgspec.DecodeError, ValueError) as error:
-        fix = "Check that the URL is an Ethereum node's JSON-RPC."
-        return [Check(name, "fail", f"its answers are not an Ethereum node's: {error}", fix)]
-    number = int(head.number, 16)
-    reached = Check(name, "ok", f"chain {chain_id}, head {number:,}")
+    reached = Check(name, "ok", f"chain {chain_id}, head {head.number:,}")
     return [
         reached,
-        _clock(settings, name, int(head.timestamp, 16)),
-        await _receipts(settings, name, client, head.hash),
+        _clock(settings, name, head.time),
+        await _receipts(settings, name, client, f"0x{head.hash.hex()}"),
     ]
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from ingest.chain_id import agreed_chain_id, read_chain_id
 from ingest.endpoint import Endpoint, ReceiptsBy
 from ingest.fetch import NULL, fetch_blocks
 from ingest.headwindow import HeadHeader, read_header
@@ -21,6 +22,7 @@ from schemas.errors_ingest import (
     AnswerIsHtml,
     AnswerNotJsonRpc,
     BlockNotServed,
+    ChainIdMalformed,
     ChainIdWrong,
     ClockSkewed,
     EndpointsUnusable,
@@ -32,11 +34,17 @@ from schemas.errors_ingest import (
     StartBeyondHead,
 )
 
-_LASTING = (AccessRefused, AnswerIsHtml, AnswerNotJsonRpc, ChainIdWrong, RequestRefused)
+_LASTING = (
+    AccessRefused,
+    AnswerIsHtml,
+    AnswerNotJsonRpc,
+    ChainIdMalformed,
+    ChainIdWrong,
+    RequestRefused,
+)
 """Why an endpoint is left out for the rest of a run; what else fails may mend."""
 HEAD_OLD_SECONDS = 86_400.0
 """Clocks are off by minutes or hours; a head this old is old."""
-_text = msgspec.json.Decoder(str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +90,7 @@ async def preflight(
     pool : ProviderPool
         The endpoints.
     chain : ChainFacts
-        The chain that is meant; where it has no chain id, the first endpoint's counts.
+        The chain that is meant; where it has no chain id, the one that most endpoints serve.
     from_block : int, optional
         Where the backfill begins.
     receipts : bool
@@ -92,6 +100,8 @@ async def preflight(
     ------
     ChainIdWrong
         Every endpoint that answers serves another chain.
+    ChainsDiffer
+        No chain id is given, and endpoints disagree without a majority.
     EndpointsUnusable
         No endpoint answers; where there is only one, its own error instead.
     StartBeyondHead
@@ -144,7 +154,7 @@ async def _greet_all(
             greetings[endpoint] = answer
     expected = chain.chain_id
     if expected is None and greetings:
-        expected = next(iter(greetings.values())).chain_id
+        expected = agreed_chain_id({one: said.chain_id for one, said in greetings.items()})
     for endpoint, greeting in list(greetings.items()):
         if greeting.chain_id != expected:
             del greetings[endpoint]
@@ -188,7 +198,7 @@ async def _greet(endpoint: Endpoint, chain: ChainFacts) -> _Greeting:
             final = read_header(outcomes[2])
     else:
         final = await _final_by_depth(endpoint, read_header(latest), chain)
-    return _Greeting(_chain_id(endpoint, chain_id), read_header(latest), final)
+    return _Greeting(read_chain_id(endpoint.url, chain_id), read_header(latest), final)
 
 
 async def _final_by_depth(
@@ -202,16 +212,6 @@ async def _final_by_depth(
     if isinstance(outcome, HeadraceError):
         raise outcome
     return None if outcome == NULL else read_header(outcome)
-
-
-def _chain_id(endpoint: Endpoint, result: msgspec.Raw) -> int:
-    try:
-        return int(_text.decode(result), 16)
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
-        excerpt = endpoint.url.scrub(bytes(result).decode("utf-8", "replace"), 40)
-    raise AnswerNotJsonRpc(
-        endpoint=endpoint.name, method="eth_chainId", status=200, excerpt=excerpt
-    )
 
 
 async def _check_history(pool: ProviderPool, from_block: int) -> None:

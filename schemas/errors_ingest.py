@@ -311,3 +311,21 @@ class HeadOld(Permanent):
     what = "the chain's head, block {number}, is {days} day(s) old: it is of {time}"
     why = "The chain has stopped, or the nodes are not in sync with it."
     fix = "Check whether the nodes are in sync; a chain that has ended is indexed as it is."
+
+
+class ChainIdMalformed(Permanent):
+    """An answer to eth_chainId that is no chain id."""
+
+    code = "HR-2062"
+    what = "{endpoint} answered eth_chainId with {answer}"
+    why = "A chain id is a string of 0x and 1 to 16 hex digits; the node or a gateway is broken."
+    fix = "Check the URL, or name another endpoint by --rpc."
+
+
+class ChainsDiffer(Permanent):
+    """Endpoints of different chains, and no chain named."""
+
+    code = "HR-2063"
+    what = "the endpoints serve different chains, and no chain is named: {served}"
+    why = "Blocks of two chains must never meet in one database."
+    fix = "Name the chain by --chain, or leave out the endpoints of the other one."

@@ -116,6 +116,7 @@ def node(chain_id: int = 8453, age_seconds: float = 1, **more: Any) -> dict[str,
         "number": "0x10",
         "timestamp": hex(int(time.time() - age_seconds)),
         "hash": "0x" + "ab" * 32,
+        "parentHash": "0x" + "cd" * 32,
     }
     return {"eth_chainId": hex(chain_id), "eth_getBlockByNumber": head, **more}
 
