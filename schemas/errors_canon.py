@@ -31,7 +31,7 @@ class HeadWindowFull(Permanent):
     why = "finality has not advanced for more than {blocks_max} blocks, the limit of the window"
     fix = (
         "check that the node follows the chain's finality (its consensus client runs), "
-        "or raise the limit head_window_blocks_max"
+        "or raise `window_blocks_max` in [limits]"
     )
 
 

@@ -186,6 +186,9 @@ class GridChanged(Permanent):
     what = "the database {database} holds {stored}, and these settings ask for {asked}"
     why = (
         "What is stored lies on one grid of segments and partitions; --source logs has larger "
-        "segments than --source receipts, and [grid] sets both."
+        "segments than --source receipts; segment_blocks and partition_blocks set them, too."
     )
-    fix = "use the --source and [grid] that it was filled with, or a new data directory"
+    fix = (
+        "use the --source, segment_blocks and partition_blocks that it was filled with, "
+        "or a new data directory"
+    )

@@ -1,6 +1,6 @@
 """Failures of reading and proving what a node sent: HR-22xx.
 
-All are Permanent: the same answer fails again. The block is fetched from another provider, and
+All are Permanent: the same answer fails again. Another endpoint is asked if one is configured, and
 nothing of this answer is published.
 """
 
@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from schemas.errors import Permanent
 
-_ASK_ANOTHER = "It is fetched from another provider; nothing of this answer is stored."
+_ASK_ANOTHER = (
+    "Nothing of this answer is stored. Other endpoints are asked; "
+    "if this is the only one, add a second by --rpc."
+)
 _OR_LOWER = f"{_ASK_ANOTHER} If all agree, this chain needs a lower --verify level."
 
 
