@@ -95,12 +95,21 @@ class IngestRun:
     # --- history --------------------------------------------------------------------------------
 
     def history_end(self, finalized: int) -> int:
-        """The last block of the last whole segment that is final and wanted; -1 for none."""
+        """The last block of the last whole segment that is final and wanted; -1 for none.
+
+        None is wanted where the run begins above: a start near the head is the head lane's alone.
+        """
         end = self._facts.segment_start(finalized + 1) - 1
         if self.target.to_block is not None:
             size = self._facts.segment_blocks
             end = min(end, self._facts.segment_start(self.target.to_block) + size - 1)
-        return end
+        return end if end >= self._history_start() else -1
+
+    def _history_start(self) -> int:
+        """The first block of the grid that is wanted, or visible already."""
+        row = self._visible()
+        lowest = self.target.from_block if row is None else min(self.target.from_block, row.floor)
+        return self._facts.segment_start(lowest)
 
     async def run_history(self, start: Preflight) -> Preflight:
         """Fetch every missing segment of final blocks, until finality brings no further one.
@@ -132,14 +141,13 @@ class IngestRun:
     def missing(self, end: int) -> Iterator[SegmentRange]:
         """Grid segments up to `end` that are neither visible and final nor sent by this run."""
         size = self._facts.segment_blocks
-        first = self._facts.segment_start(self.target.from_block)
+        first = self._history_start()
         settled = range(0)
         row = self._visible()
         if row is not None:
             floor = self._facts.segment_start(row.floor)
             final = row.finalized.number if row.finalized else floor - 1
             settled = range(floor, min(final, row.head.number) + 1)
-            first = min(first, floor)
         for start in range(first, end + 1, size):
             last = start + size - 1
             if start > self._sent_to and not (start in settled and last in settled):

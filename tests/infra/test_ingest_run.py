@@ -68,6 +68,30 @@ def starts(run: Any, end: int) -> list[int]:
 
 
 @pytest.mark.parametrize(
+    ("first", "finalized", "to_block", "end"),
+    [
+        (50, 57, None, -1),
+        (49, 57, None, 49),
+        (58, 57, None, -1),
+        (313, 256, 320, -1),
+        (252, 256, 258, -1),
+        (240, 256, 258, 249),
+        (249, 256, None, 249),
+    ],
+)
+def test_no_history_is_wanted_where_a_run_begins_above_it(
+    first: int, finalized: int, to_block: int | None, end: int
+) -> None:
+    run = a_run(Target(first, to_block))
+    assert run.history_end(finalized) == end
+    assert bool(starts(run, run.history_end(finalized))) == (end >= 0)
+
+
+def test_history_below_a_visible_floor_stays_wanted() -> None:
+    assert a_run(Target(60, None), row(21, 64, None)).history_end(57) == 49
+
+
+@pytest.mark.parametrize(
     ("finalized", "to_block", "end"),
     [
         (-1, None, -1),
