@@ -18,6 +18,7 @@ from ingest.rpc import Outcome, RpcCall
 from schemas.errors import HeadraceError
 from schemas.errors_ingest import (
     BlockNotServed,
+    CallFailed,
     CallInvalid,
     HistoryPruned,
     MethodMissing,
@@ -136,6 +137,7 @@ async def fetch_blocks(endpoint: Endpoint, wanted: Sequence[BlockId]) -> list[Bl
         _learn_refusal(endpoint, ReceiptsBy.block, receipts, by_hash)
         raws = [block_or_raise(endpoint, *pair) for pair in zip(wanted, blocks, strict=True)]
         return await _add_receipts(endpoint, wanted, raws)
+    receipts = await _replace_failed(endpoint, wanted, blocks, receipts)
     return [
         _payload(endpoint, block, ReceiptsBy.block, pair)
         for block, pair in zip(wanted, zip(blocks, receipts, strict=True), strict=True)
@@ -169,10 +171,42 @@ async def _add_receipts(
         if not any(_is_refusal(outcome) for outcome in outcomes) or way is ReceiptsBy.logs:
             break
         _learn_refusal(endpoint, way, outcomes, any(isinstance(block, bytes) for block in ids))
+    if way is ReceiptsBy.block:
+        outcomes = await _replace_failed(endpoint, wanted, raws, outcomes)
     return [
         _payload(endpoint, block, way, pair)
         for block, pair in zip(wanted, zip(raws, outcomes, strict=True), strict=True)
     ]
+
+
+async def _replace_failed(
+    endpoint: Endpoint,
+    wanted: Sequence[BlockId],
+    blocks: Sequence[Outcome],
+    receipts: Sequence[Outcome],
+) -> list[Outcome]:
+    """Ask for single receipts of those blocks whose whole list the node fails to give.
+
+    Some nodes fail so for one block for ever, and serve all others.
+    """
+    replaced = list(receipts)
+    failed: dict[int, msgspec.Raw] = {
+        at: block
+        for at, (block, outcome) in enumerate(zip(blocks, receipts, strict=True))
+        if isinstance(outcome, CallFailed) and not isinstance(block, HeadraceError)
+        if block != NULL
+    }
+    if not failed:
+        return replaced
+    asked = [wanted[at] for at in failed]
+    bodies = [_decode_body(endpoint, wanted[at], block) for at, block in failed.items()]
+    again = await _receipts_by_transaction(endpoint, asked, bodies)
+    for at, outcome in zip(failed, again, strict=True):
+        if isinstance(outcome, CallFailed):
+            tried = "eth_getBlockReceipts, and then eth_getTransactionReceipt,"
+            outcome = CallFailed(**{**outcome.data, "method": tried})
+        replaced[at] = outcome
+    return replaced
 
 
 async def _receipts_by_transaction(

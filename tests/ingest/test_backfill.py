@@ -24,7 +24,7 @@ from schemas.errors import HeadraceError
 from schemas.errors_ingest import ChainBroken, ProvidersExhausted, ReceiptsEmpty, ReceiptsNotServed
 from schemas.errors_verify import HeaderNotProvable, ReceiptsRootMismatch
 from schemas.segments import Lane
-from tests.ingest.fake_node import FakeNode, fake_build, fake_chain, fake_hash
+from tests.ingest.fake_node import FakeNode, Fault, fake_build, fake_chain, fake_hash
 from tests.ingest.patient import PATIENT
 
 FAST = replace(PATIENT, backoff_seconds_min=0.001, backoff_seconds_max=0.002, retry_attempts_max=6)
@@ -172,6 +172,40 @@ async def test_the_next_best_way_to_receipts_is_learnt(missing: set[str], way: R
         assert hashes(await collect(pool, segments(40))) == truth(node, segments(40))
         assert pool.endpoints[0].can.receipts_by is way
         assert node.calls["eth_getBlockReceipts"] < 40, "not asked again once refused"
+
+
+@pytest.mark.parametrize("by_hash", [True, False])
+async def test_a_block_whose_receipts_fail_for_ever_is_had_by_its_transactions(
+    by_hash: bool,
+) -> None:
+    async with FakeNode(fake_chain(20)) as node, pool_of(node) as pool:
+        bad = node.canonical[11]
+
+        def receipts(block: str) -> object:
+            if block in {bad.hash, hex(bad.number)}:
+                raise Fault(-32000, "the receipts could not be read")
+            return node.block_receipts(block)
+
+        node.overrides["eth_getBlockReceipts"] = receipts
+        pool.endpoints[0].can.receipts_by_hash = by_hash
+        assert len(bad.transactions) == 2
+        assert hashes(await collect(pool, segments(20))) == truth(node, segments(20))
+        assert pool.endpoints[0].can.receipts_by is ReceiptsBy.block
+        assert node.calls["eth_getTransactionReceipt"] == 2
+
+
+async def test_receipts_that_fail_both_ways_name_both_calls() -> None:
+    async with FakeNode(fake_chain(20)) as node, pool_of(node) as pool:
+
+        def fail(_: object) -> object:
+            raise Fault(-32000, "the receipts could not be read")
+
+        node.overrides["eth_getBlockReceipts"] = fail
+        node.overrides["eth_getTransactionReceipt"] = fail
+        with pytest.raises(ProvidersExhausted) as caught:
+            await collect(pool, segments(20))
+        last = str(caught.value.data["last"])
+        assert "eth_getBlockReceipts, and then eth_getTransactionReceipt," in last
 
 
 async def test_batches_shrink_to_what_the_endpoint_takes() -> None:
