@@ -32,6 +32,13 @@ METRICS = (
         "headrace_head_lag_blocks", "gauge", "Node's head less the visible head.", "a steady rise"
     ),
     Metric(
+        "headrace_head_age_seconds",
+        "gauge",
+        "Seconds since the node showed the visible head; in a backfill, since that advanced.",
+        "a steady rise, whatever stands still",
+        embedded=False,
+    ),
+    Metric(
         "headrace_head_latency_seconds",
         "histogram",
         "From the node showing a block to its being queryable.",

@@ -1,8 +1,10 @@
-"""Fork updates and canon rows in, the publisher's metrics out."""
+"""Count what a publisher shows, and how far it is behind the node."""
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 
 import structlog
 
@@ -15,15 +17,22 @@ log = structlog.get_logger(__name__)
 
 
 class PublishMetrics:
-    """Counts what a publisher shows, and how long after the node."""
+    """Counts what a publisher shows, and how long after the node.
 
-    def __init__(self, run: RoleRun) -> None:
+    Lag and age are computed at each scrape: they rise while nothing is shown.
+    """
+
+    def __init__(self, run: RoleRun, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
         self._latency = run.histogram("headrace_head_latency_seconds")
-        self._lag = run.gauge("headrace_head_lag_blocks")
+        run.gauge("headrace_head_lag_blocks").set_function(self._lag_blocks)
+        run.gauge("headrace_head_age_seconds").set_function(self._age_seconds)
         self._reorgs = run.counter("headrace_reorgs_total")
         self._dead_letters = run.counter("headrace_dead_letters_total", "stage")
         self._times = HeadTimes()
         self._head: int | None = None
+        self._shown: int | None = None
+        self._shown_at = math.nan
 
     def on_fork(self, update: ForkUpdate) -> None:
         """The reorg agent told a head."""
@@ -35,9 +44,10 @@ class PublishMetrics:
         head = change.row.head
         observed = self._times.observed_at_ms(head.hash)
         if observed is not None:
-            self._latency.observe(max(0.0, time.time() - observed / 1000))
-        if self._head is not None:
-            self._lag.set(max(0, self._head - head.number))
+            self._latency.observe(max(0.0, self._clock() - observed / 1000))
+        if head.number != self._shown:
+            self._shown = head.number
+            self._shown_at = self._clock() if observed is None else observed / 1000
         if change.reorg is not None:
             self._reorgs.inc()
             log.info(
@@ -45,6 +55,15 @@ class PublishMetrics:
                 from_block=change.reorg.removed[-1].number,
                 depth_blocks=len(change.reorg.removed),
             )
+
+    def _lag_blocks(self) -> float:
+        if self._head is None or self._shown is None:
+            return 0
+        return max(0, self._head - self._shown)
+
+    def _age_seconds(self) -> float:
+        # A standby shows nothing, so it has no age; the alert takes the lowest of a chain.
+        return self._clock() - self._shown_at
 
     def on_dead_letter(self) -> None:
         """A message was refused."""
