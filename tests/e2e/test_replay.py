@@ -167,7 +167,7 @@ def test_real_blocks_and_their_fork(chaindata: Path, tmp_path: Path) -> None:
     with serve_replay(node) as url:
         headrace = Headrace(tmp_path, [url])
         said = headrace.run("--chain", "ethereum", "--from", str(FIRST), "--to", str(FIRST + 15))
-        assert "the local clock is" in said, "the newest block is years old"
+        assert "day(s) old" in said, "the newest block is years old"
         with headrace.stored("ethereum") as connection:
             check(connection, chain, folder)
         process = headrace.start("--chain", "ethereum")
