@@ -225,7 +225,7 @@ def test_a_full_disk_ends_a_run_and_loses_nothing(small_disk: Path) -> None:
         headrace = Headrace(small_disk, serving.http_urls)
         headrace.run("--from", "0", "--to", "20")
         filler = small_disk / "filler"
-        with filler.open("wb") as out, contextlib.suppress(OSError):
+        with filler.open("wb", buffering=0) as out, contextlib.suppress(OSError):
             while True:
                 out.write(bytes(1 << 16))
         error = ends(headrace, "full disk", ExitCode.storage, "--to", "50")
