@@ -66,6 +66,7 @@ class RunProgress:
             visible_block=visible,
             head_block=head,
             head_age_seconds=heard,
+            chores_aside=self._stages.chores_aside,
             warning=warning,
             finalized_block=row.finalized.number if row and row.finalized else None,
             stages=(
