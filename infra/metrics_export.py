@@ -64,7 +64,6 @@ def _values(progress: Progress) -> Iterator[tuple[str, list[str], Values]]:
         "headrace_reorgs_total": [([], progress.reorg_count)],
         "headrace_decode_failures_total": [([], progress.decode_failures)],
         "headrace_dead_letters_total": [([], progress.dead_letters)],
-        "headrace_chores_aside": [([], progress.chores_aside)],
     }
     for label, group in (("stage", by_stage), ("provider", by_provider), ("", plain)):
         for name, values in group.items():

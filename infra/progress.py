@@ -99,8 +99,6 @@ class Progress:
     """Loads written to ClickHouse."""
     decode_failures: int = 0
     """Logs that no layout could decode."""
-    chores_aside: int = 0
-    """Folds, seals and sweeps that failed for good and wait for their retry."""
     dead_letters: int = 0
     """Messages that were refused."""
     memory_bytes: int = 0

@@ -66,7 +66,6 @@ class RunProgress:
             visible_block=visible,
             head_block=head,
             head_age_seconds=heard,
-            chores_aside=self._stages.chores_aside,
             warning=warning,
             finalized_block=row.finalized.number if row and row.finalized else None,
             stages=(

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import structlog
 
-from infra.chores import build_upkeep
 from infra.metrics_export import MetricsExport
 from infra.patience import patiently
 from infra.queues import ByteQueue
@@ -23,9 +22,11 @@ from processors.fork import ForkState
 from processors.reorg import snapshot
 from schemas.segments import Envelope, SegmentName
 from sinks.canon_row import Change, Missing, Reorg
-from sinks.compaction import Folded
+from sinks.compaction import Compactor, Folded
 from sinks.rewind import Rewinder
-from sinks.sealer import Sealed
+from sinks.sealer import Sealed, Sealer
+from sinks.sweeper import Sweeper
+from sinks.upkeep import Upkeep
 
 log = structlog.get_logger(__name__)
 
@@ -119,17 +120,19 @@ class StageSet:
         ]
         self._missing: list[Missing] = []
         self._lock = threading.Lock()
-        self._upkeep = build_upkeep(storage, self.publisher, self._on_chore)
+        named = (storage.connect(), storage.database, storage.tables, self.publisher)
+        self._upkeep = Upkeep(
+            Compactor(*named),
+            Sealer(*named),
+            Sweeper(*named),
+            on_done=self._on_chore,
+            on_trouble=lambda error: log.info("chore_put_off", code=error.code),
+        )
 
     @property
     def queue_bytes(self) -> dict[str, int]:
         """Bytes that wait before each stage."""
         return {"decode": self._decode.bytes_waiting, "load": self._sinks.bytes_waiting}
-
-    @property
-    def chores_aside(self) -> int:
-        """Chores that failed for good and wait for their retry."""
-        return len(self._upkeep.aside)
 
     def start(self) -> None:
         """Start every thread."""

@@ -81,8 +81,8 @@ class SealMismatch(Permanent):
     )
     why = "rows of an accepted load were lost or changed in ClickHouse"
     fix = (
-        "the partition stays open and visible as it is; check the disk, then run `headrace replay "
-        "--from {from_block} --to {to_block}`: it is sealed after that"
+        "the partition stays open and visible as it is; run `headrace audit` for the blocks, check "
+        "the disk, then take them again: `headrace rewind --to {to_block}` and `headrace run`"
     )
 
 
@@ -95,10 +95,7 @@ class FoldMismatch(Permanent):
         "(checksum {checksum}), their manifests say {manifest_rows} ({manifest_checksum})"
     )
     why = "rows of an accepted load were lost or changed in ClickHouse"
-    fix = (
-        "the fold was dropped; check the disk, then run `headrace replay --from {from_block} "
-        "--to {to_block}`"
-    )
+    fix = "the fold was dropped; run `headrace audit --from {from_block} --to {to_block}`"
 
 
 class CanonDamaged(Permanent):

@@ -61,10 +61,4 @@ METRICS = (
         embedded=False,
     ),
     Metric("headrace_dead_letters_total", "counter", "Messages that were refused.", "any rise"),
-    Metric(
-        "headrace_chores_aside",
-        "gauge",
-        "Folds, seals and sweeps that failed for good and wait for their retry.",
-        "any above 0",
-    ),
 )

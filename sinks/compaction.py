@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 from schemas.errors_canon import FoldMismatch
@@ -28,7 +27,6 @@ from sinks.manifests import (
     summed,
 )
 from sinks.publisher import Publisher
-from sinks.put_aside import PutAside, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +76,8 @@ class Compactor:
         for table in tables:
             self._streams.setdefault(table.stream, []).append(table)
 
-    def run_once(self, aside: PutAside | None = None) -> list[Folded]:
+    def run_once(self) -> list[Folded]:
         """Fold what is worth folding now.
-
-        Parameters
-        ----------
-        aside
-            Takes the folds that fail for good; None raises.
 
         Raises
         ------
@@ -93,15 +86,8 @@ class Compactor:
         HeadraceError
             Another of HR-40xx.
         """
-        left = aside.loads("fold") if aside is not None else frozenset[int]()
-        folds = self._publisher.change(lambda canon: plan_folds(canon, self._settings, left))
-        done = []
-        for fold in folds:
-            first, last = fold.segments[0][0], fold.segments[-1][1]
-            task = Task("fold", fold.sources, first, last)
-            with aside.attempt(task) if aside is not None else nullcontext():
-                done.append(self.apply(fold))
-        return done
+        folds = self._publisher.change(lambda canon: plan_folds(canon, self._settings))
+        return [self.apply(fold) for fold in folds]
 
     def apply(self, fold: Fold) -> Folded:
         """Make a fold.

@@ -64,19 +64,14 @@ class _Knot:
     """Those of the segments that more than one load holds."""
 
 
-def plan_folds(canon: Canon, settings: FoldSettings, aside: Set[int] = frozenset()) -> list[Fold]:
-    """What is worth folding now: final head blocks, and small loads if there are many.
-
-    Loads in `aside` are left alone.
-    """
+def plan_folds(canon: Canon, settings: FoldSettings) -> list[Fold]:
+    """What is worth folding now: final head blocks, and small loads if there are many."""
     shown = canon.shown
     if shown is None or shown.finalized is None:
         return []
     top = min(shown.head.number, shown.finalized.number)
     found = {
-        (stream, partition): [
-            one for one in _knots(tiling, partition, top) if not one.loads & aside
-        ]
+        (stream, partition): _knots(tiling, partition, top)
         for stream, tiling in canon.tilings.items()
         for partition in tiling.open_partitions()
         if partition not in tiling.frozen

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 from schemas.errors_canon import SealMismatch
@@ -30,7 +29,6 @@ from sinks.manifests import (
     summed,
 )
 from sinks.publisher import Publisher
-from sinks.put_aside import PutAside, Task
 
 STAGING = "_staging"
 
@@ -94,13 +92,8 @@ class Sealer:
         self._publisher, self._settings = publisher, settings or SealerSettings()
         self._family, self._sleep = family or EngineFamily(), sleep
 
-    def run_once(self, aside: PutAside | None = None) -> list[Sealed]:
+    def run_once(self) -> list[Sealed]:
         """Seal what can be sealed now.
-
-        Parameters
-        ----------
-        aside
-            Takes the partitions that fail for good; None raises.
 
         Raises
         ------
@@ -109,22 +102,8 @@ class Sealer:
         HeadraceError
             Another of HR-40xx.
         """
-        ready = self._publisher.change(self._ready)
-        if aside is not None:
-            ready = [(partition, task) for partition, task in ready if not aside.holds(task)]
-        done = []
-        for partition, task in ready[: self._settings.partitions_max]:
-            with aside.attempt(task) if aside is not None else nullcontext():
-                done.append(self.seal(partition))
-        return done
-
-    def _ready(self, canon: Canon) -> list[tuple[int, Task]]:
-        """The partitions that can be sealed."""
-        size = self._publisher.facts.partition_blocks
-        return [
-            (at, Task("seal", _loads(canon, at), at * size, (at + 1) * size - 1))
-            for at in canon.seal_candidates()
-        ]
+        ready = self._publisher.change(lambda canon: canon.seal_candidates())
+        return [self.seal(partition) for partition in ready[: self._settings.partitions_max]]
 
     def seal(self, partition: int) -> Sealed:
         """Seal one partition that is final and visible as a whole.
@@ -203,8 +182,7 @@ class Sealer:
                 checksum=got[1],
                 manifest_rows=rows,
                 manifest_checksum=checksum,
-                from_block=partition * size,
-                to_block=(partition + 1) * size - 1,
+                to_block=max(partition * size - 1, 0),
             )
         return True
 
@@ -223,11 +201,6 @@ class Sealer:
 def _freeze(canon: Canon, partition: int) -> frozenset[int]:
     """Keep a partition's tiles as they are; the loads that they come from."""
     canon.freeze(partition)
-    return _loads(canon, partition)
-
-
-def _loads(canon: Canon, partition: int) -> frozenset[int]:
-    """The loads of a partition's tiles."""
     return frozenset(
         tile.load_id for tiling in canon.tilings.values() for tile in tiling.tiles(partition)
     )

@@ -1,4 +1,4 @@
-"""Run the chores beside the publisher (folds, seals, sweeps) in one thread."""
+"""Time in, folds, seals and sweeps out: the chores beside the publisher, in one thread."""
 
 from __future__ import annotations
 
@@ -7,26 +7,20 @@ from collections.abc import Callable
 
 from schemas.errors import Transient
 from sinks.compaction import Compactor, Folded
-from sinks.put_aside import PutAside, Task
 from sinks.sealer import Sealed, Sealer
 from sinks.sweeper import Sweeper
-
-SWEEP = Task("sweep")
 
 
 class Upkeep:
     """Runs compactor, sealer and sweeper one after the other, again and again.
 
-    After a transient failure a chore waits for the next turn. After a permanent one the task that
-    failed is put aside, and everything else goes on. All chores are safe to be cut short anywhere.
-    A later claim of the chain, and any unknown failure, ends the thread and stands in `failure`.
+    A chore that meets a transient failure is left for the next turn; all of them are safe to be
+    cut short anywhere. Any other failure ends the thread and stands in `failure`.
 
     Parameters
     ----------
     compactor, sealer, sweeper
         The chores, on connections of their own.
-    aside
-        Takes the tasks that fail for good.
     pause_seconds
         Between two turns.
     on_done
@@ -40,14 +34,12 @@ class Upkeep:
         compactor: Compactor,
         sealer: Sealer,
         sweeper: Sweeper,
-        aside: PutAside,
         *,
         pause_seconds: float = 2.0,
         on_done: Callable[[Folded | Sealed], None] = lambda _done: None,
         on_trouble: Callable[[Transient], None] = lambda _error: None,
     ) -> None:
         self.failure: BaseException | None = None
-        self.aside = aside
         self._compactor, self._sealer, self._sweeper = compactor, sealer, sweeper
         self._pause_seconds, self._on_done, self._on_trouble = pause_seconds, on_done, on_trouble
         self._stopping = threading.Event()
@@ -73,18 +65,16 @@ class Upkeep:
 
         Raises
         ------
-        StalePublisher, Transient
+        HeadraceError
             What a chore raises.
         """
-        self.aside.refresh()
-        for folded in self._compactor.run_once(self.aside):
+        for folded in self._compactor.run_once():
             self._on_done(folded)
         if not self._stopping.is_set():
-            for sealed in self._sealer.run_once(self.aside):
+            for sealed in self._sealer.run_once():
                 self._on_done(sealed)
-        if not self._stopping.is_set() and not self.aside.holds(SWEEP):
-            with self.aside.attempt(SWEEP):
-                self._sweeper.run_once()
+        if not self._stopping.is_set():
+            self._sweeper.run_once()
 
     def _run(self) -> None:
         while not self._stopping.wait(self._pause_seconds):

@@ -16,7 +16,6 @@ from typing import Literal
 
 import structlog
 
-from infra.chores import build_upkeep
 from infra.kafka.admin import check_topics
 from infra.kafka.producer import EnvelopeProducer
 from infra.patience import patiently
@@ -39,11 +38,12 @@ from schemas.segments import Envelope, ForkUpdate, PublisherClaim
 from schemas.topics import CLAIMS
 from sinks.canon_table import newest_generation
 from sinks.claims import Claims, Owner
-from sinks.compaction import Folded
+from sinks.compaction import Compactor
 from sinks.dead_letters import dead_letter
 from sinks.publisher import Publisher
 from sinks.rewind import Rewinder
-from sinks.sealer import Sealed
+from sinks.sealer import Sealer
+from sinks.sweeper import Sweeper
 from sinks.upkeep import Upkeep
 
 log = structlog.get_logger(__name__)
@@ -227,8 +227,7 @@ class PublishRole:
             retry_seconds=self._settings.clickhouse.unreachable_seconds_max,
         )
         patiently(lambda: publisher.claim(generation), self._run.stopping)
-        upkeep = build_upkeep(storage, publisher, _log_done)
-        self._metrics.count_aside(upkeep.aside)
+        upkeep = self._upkeep(storage, publisher)
         forks = threading.Thread(
             target=self._follow, args=(storage, producer, publisher), name="forks"
         )
@@ -296,6 +295,16 @@ class PublishRole:
         finally:
             self._run.health.end_beat("forks")
 
+    def _upkeep(self, storage: Storage, publisher: Publisher) -> Upkeep:
+        named = (storage.database, storage.tables, publisher)
+        return Upkeep(
+            Compactor(storage.connect(), *named),
+            Sealer(storage.connect(), *named),
+            Sweeper(storage.connect(), *named),
+            on_done=lambda done: log.info("chore_done", done=type(done).__name__),
+            on_trouble=lambda error: log.info("chore_put_off", code=error.code),
+        )
+
     def _floor(self, storage: Storage) -> int:
         """The first block to show."""
         if self._settings.from_block is not None:
@@ -306,7 +315,3 @@ class PublishRole:
         if storage.facts.chain_id is None:
             return 0
         raise FloorUnknown(database=storage.database)
-
-
-def _log_done(done: Folded | Sealed) -> None:
-    log.info("chore_done", done=type(done).__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 
 import structlog
 
@@ -29,7 +29,6 @@ class PublishMetrics:
         run.gauge("headrace_head_age_seconds").set_function(self._age_seconds)
         self._reorgs = run.counter("headrace_reorgs_total")
         self._dead_letters = run.counter("headrace_dead_letters_total", "stage")
-        self._chores_aside = run.gauge("headrace_chores_aside")
         self._times = HeadTimes()
         self._head: int | None = None
         self._shown: int | None = None
@@ -56,10 +55,6 @@ class PublishMetrics:
                 from_block=change.reorg.removed[-1].number,
                 depth_blocks=len(change.reorg.removed),
             )
-
-    def count_aside(self, aside: Sized) -> None:
-        """Show how many chores are put aside."""
-        self._chores_aside.set_function(lambda: len(aside))
 
     def _lag_blocks(self) -> float:
         if self._head is None or self._shown is None:

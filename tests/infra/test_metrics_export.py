@@ -26,7 +26,6 @@ NOW = Progress(
     loads=7,
     decode_failures=3,
     dead_letters=1,
-    chores_aside=2,
 )
 
 
@@ -56,7 +55,6 @@ def test_every_declared_metric_is_served() -> None:
     assert found["headrace_provider_errors_total", "base", "a#1"] == 4
     assert found["headrace_provider_quarantined", "base", "b#2"] == 1
     assert found["headrace_loads_total", "base"] == 7
-    assert found["headrace_chores_aside", "base"] == 2
     assert found["headrace_head_latency_seconds_count",] == 1
 
 

@@ -125,10 +125,6 @@ class Rig:
         for connection in self.connections:
             connection.close()
 
-    def visible_loads(self) -> frozenset[int]:
-        row = self.publisher.visible()
-        return frozenset(row.loads) if row else frozenset()
-
     def claim(self) -> CanonRow | None:
         self.publisher.claim()
         return self.publisher.visible()

@@ -9,12 +9,11 @@ from collections import Counter
 
 import pytest
 
-from schemas.errors import HeadraceError, Permanent
+from schemas.errors import HeadraceError
 from schemas.errors_sinks import QueryTimedOut
 from schemas.segments import BlockRef
 from sinks.compaction import Folded
 from sinks.connection import Connection, Endpoint
-from sinks.put_aside import PutAside
 from sinks.sealer import Sealed
 from sinks.upkeep import Upkeep
 from tests.patience import PATIENCE_SECONDS
@@ -123,14 +122,8 @@ def test_reader_sees_only_legal_chains(
         reader = Reader(endpoint, chain)
         zombie = Zombie(endpoint, rig, seed + 1000)
         done: list[Folded | Sealed] = []
-        refused: list[Permanent] = []
         upkeep = Upkeep(
-            rig.compactor,
-            rig.sealer,
-            rig.sweeper,
-            PutAside(rig.visible_loads, on_failure=lambda _task, error: refused.append(error)),
-            pause_seconds=0.1,
-            on_done=done.append,
+            rig.compactor, rig.sealer, rig.sweeper, pause_seconds=0.1, on_done=done.append
         )
         upkeep.start()
         threads = (reader, zombie)
@@ -182,7 +175,6 @@ def test_reader_sees_only_legal_chains(
                 thread.join()
             upkeep.stop()
         assert upkeep.failure is None
-        assert refused == []
         assert [problem for thread in threads for problem in thread.problems] == []
         assert dead == []
         assert rig.publisher.failure is None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from typing import Any, cast
 
-from sinks.put_aside import PutAside
 from sinks.upkeep import Upkeep
 from tests.patience import PATIENCE_SECONDS
 
@@ -16,7 +15,7 @@ class Chore:
     def __init__(self) -> None:
         self.begun, self.let_go = threading.Event(), threading.Event()
 
-    def run_once(self, _aside: PutAside | None = None) -> list[Any]:
+    def run_once(self) -> list[Any]:
         self.begun.set()
         self.let_go.wait(PATIENCE_SECONDS)
         return []
@@ -24,8 +23,7 @@ class Chore:
 
 def test_a_stop_waits_for_the_chore_at_hand_no_longer_than_asked() -> None:
     chore, next_chore = Chore(), Chore()
-    rest = cast("Any", next_chore)
-    upkeep = Upkeep(cast("Any", chore), rest, rest, PutAside(frozenset))
+    upkeep = Upkeep(cast("Any", chore), cast("Any", next_chore), cast("Any", next_chore))
     upkeep.start()
     assert chore.begun.wait(PATIENCE_SECONDS)
     assert not upkeep.stop(0.01)

@@ -90,12 +90,3 @@ def test_a_backfill_is_as_old_as_its_last_step(metrics: Any) -> None:
     publisher.on_row(shown(9))
     now[0] += 5
     assert value("headrace_head_age_seconds") == 5
-
-
-def test_chores_that_are_aside_are_counted_at_the_scrape(metrics: Any) -> None:
-    publisher, value, _ = metrics
-    aside: list[int] = []
-    publisher.count_aside(aside)
-    assert value("headrace_chores_aside") == 0
-    aside.append(1)
-    assert value("headrace_chores_aside") == 1
