@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -35,7 +35,7 @@ from ingest.publish import Sink, segment_envelopes
 from processors.fork import ForkState
 from processors.reorg import from_blocks, snapshot
 from schemas.segments import BlockRef, ForkUpdate
-from sinks.canon_row import CanonRow
+from sinks.canon_row import CanonRow, Missing
 
 log = structlog.get_logger(__name__)
 
@@ -181,22 +181,18 @@ class IngestRun:
                 for envelope in segment_envelopes(built, self._facts.segment_blocks):
                     await self._sink.put(envelope)
 
-    async def refetch(
-        self, from_block: int, to_block: int, last_hash: bytes | None, streams: Sequence[str]
-    ) -> None:
-        """Fetch a segment again that `streams` have no load of that counts."""
-        log.warning(
-            "segment_wanted", from_block=from_block, to_block=to_block, streams=list(streams)
-        )
-        whole = to_block - from_block + 1 == self._facts.segment_blocks
+    async def refetch(self, missing: Missing) -> None:
+        """Fetch a segment whose load does not count, by name, once more."""
+        log.warning("segment_missing", stream=missing.stream, from_block=missing.from_block)
+        whole = missing.to_block - missing.from_block + 1 == self._facts.segment_blocks
         settings = self._source.settings
         if whole:
             fetcher = self._source.fetcher(self._pool, settings.verify_history)
-            wanted = range(from_block, to_block + 1)
+            wanted = range(missing.from_block, missing.to_block + 1)
             fetched = await fetcher.fetch(wanted, "history")
         else:
             fetcher = self._source.fetcher(self._pool, settings.verify_head)
-            block = from_block if last_hash is None else last_hash
+            block = missing.from_block if missing.last_hash is None else missing.last_hash
             fetched = await fetcher.fetch([block], "head")
         for envelope in segment_envelopes(fetched.built, self._facts.segment_blocks):
             await self._sink.put(envelope)

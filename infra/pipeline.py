@@ -38,7 +38,6 @@ from processors.abi import Layouts, build_layouts
 from schemas.chains import ChainFacts
 from schemas.errors_canon import ReorgBelowFinalized
 from schemas.errors_infra import DrainTimedOut
-from sinks.canon_row import streams_by_range
 
 log = structlog.get_logger(__name__)
 
@@ -261,8 +260,8 @@ class Run:
     async def _refetch(self, ingest: IngestRun, stages: StageSet) -> None:
         """Fetch again what the publisher misses."""
         while True:
-            for blocks, streams in streams_by_range(stages.take_missing()).items():
-                await ingest.refetch(*blocks, streams)
+            for missing in stages.take_missing():
+                await ingest.refetch(missing)
             stages.check_publisher()
             await asyncio.sleep(POLL_SECONDS * 4)
 

@@ -172,6 +172,5 @@ class SegmentNotBrought(Permanent):
     )
     fix = (
         "run `headrace ingest` with the same settings: it serves what was asked for, also with "
-        "`--to N` before it ends; if one runs, see its log, and `headrace dlq list`, then run "
-        "`headrace replay --from {from_block} --to {to_block}`"
+        "`--to N` before it ends; if one runs, see its log, and `headrace dlq list`"
     )

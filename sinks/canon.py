@@ -72,7 +72,6 @@ class Canon(Durable):
             final=shown.finalized if shown else None,
             rewinds=rewinds,
             missing_after_ms=self.settings.missing_after_ms,
-            missing_blocks_max=self.settings.missing_blocks_max,
             fork_gap_blocks_max=self.settings.fork_gap_blocks_max,
         )
         self._want_floor = min(floor, self.floor)

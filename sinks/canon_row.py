@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from schemas.segments import BlockRef
@@ -15,11 +14,9 @@ class CanonSettings:
     stale_fork_ms: int = 2_000
     """How long a replaced chain stays visible while the new fork is not durable."""
     missing_after_ms: int = 60_000
-    """How long a block may wait for a load, once the fork or another stream has it."""
+    """How long the next block may wait for one stream while others have it."""
     fork_gap_blocks_max: int = 2_000
     """Blocks below the fork view that are followed at once, by their parents."""
-    missing_blocks_max: int = 1_000
-    """Lost blocks that are asked for at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,20 +103,6 @@ class Missing:
     """Last block."""
     last_hash: bytes | None
     """Hash of the last block, where it is known."""
-
-
-def streams_by_range(
-    missing: Iterable[Missing],
-) -> dict[tuple[int, int, bytes | None], tuple[str, ...]]:
-    """The streams that miss each (first block, last block, hash of the last), in order of blocks.
-
-    All raw streams of a range are fetched together, so one fetch serves all its streams.
-    """
-    found: dict[tuple[int, int, bytes | None], dict[str, None]] = {}
-    for one in sorted(missing, key=lambda one: (one.from_block, one.to_block)):
-        key = (one.from_block, one.to_block, one.last_hash)
-        found.setdefault(key, {})[one.stream] = None
-    return {key: tuple(streams) for key, streams in found.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,9 +46,7 @@ class Durable:
     rewinds
         All rewinds.
     missing_after_ms
-        How long a block may wait for a load, once the fork view or another stream has it.
-    missing_blocks_max
-        Lost blocks that `take_missing` names at once.
+        How long the next block may wait for one stream while others have it.
     fork_gap_blocks_max
         Blocks below the fork view that are followed at once.
     """
@@ -63,7 +61,6 @@ class Durable:
         final: BlockRef | None = None,
         rewinds: Iterable[Rewound] = (),
         missing_after_ms: int,
-        missing_blocks_max: int,
         fork_gap_blocks_max: int,
     ) -> None:
         self.facts, self.streams, self.floor = facts, dict(streams), floor
@@ -71,7 +68,7 @@ class Durable:
         self.sealed = set(sealed)
         self.tilings = {name: Tiling(facts, floor) for name in streams}
         self._rewinds = tuple(rewinds)
-        self._missing_after_ms, self._missing_blocks_max = missing_after_ms, missing_blocks_max
+        self._missing_after_ms = missing_after_ms
         self._fork_gap_blocks_max = fork_gap_blocks_max
         self._want_floor = floor
         self._final = final
@@ -79,7 +76,7 @@ class Durable:
         self._chosen: dict[int, dict[int, bytes]] = {}
         self._named: dict[int, bytes] = {}
         self._missing: dict[Missing, None] = {}
-        self._blocked = (-1, 0, -1)
+        self._blocked = (-1, 0)
         self._dirty = False
 
     @property
@@ -127,20 +124,14 @@ class Durable:
         self._extend()
 
     def take_missing(self, now_ms: int) -> list[Missing]:
-        """Segments to ingest again: refused by a conflict, or long overdue.
-
-        The wait is measured at the next block to show. When it is over, all blocks count as
-        overdue that the fork view had already named when it began.
-        """
+        """Segments to ingest again: refused by a conflict, or long overdue."""
         missing, self._missing = list(self._missing), {}
         number = self.head_number + 1
-        named_to = self.fork.head.number if self.fork.head else -1
-        blocked, since_ms, named_before = self._blocked
-        if number != blocked:
-            self._blocked = (number, now_ms, named_to)
-        elif now_ms - since_ms >= self._missing_after_ms:
-            self._blocked = (number, now_ms, named_to)
-            missing += self._overdue(number, named_before)
+        if number != self._blocked[0]:
+            self._blocked = (number, now_ms)
+        elif now_ms - self._blocked[1] >= self._missing_after_ms:
+            self._blocked = (number, now_ms)
+            missing += self._overdue(number)
         return missing
 
     def _counts(self, row: LedgerRow) -> bool:
@@ -336,40 +327,24 @@ class Durable:
         sealed = self._sealed_end
         return sealed if sealed and sealed.number == number else self._block(number)
 
-    def _overdue(self, number: int, named_to: int) -> list[Missing]:
-        """What keeps block `number` and, as far as the fork names them, those above from view."""
-        if self.fork.hash_at(number) is None:
-            return self._overdue_history(number)
-        last = min(named_to, number + self._missing_blocks_max - 1)
-        return [
-            Missing(stream, at, at, block_hash)
-            for at in range(number, last + 1)
-            if (block_hash := self.fork.hash_at(at)) is not None
-            for stream, tiling in self.tilings.items()
-            if self._lacks(tiling, at)
-        ]
-
-    def _overdue_history(self, number: int) -> list[Missing]:
-        """The segment of a block that the fork does not name, where another stream has it."""
-        late = [stream for stream, tiling in self.tilings.items() if self._lacks(tiling, number)]
-        durable = any(
-            tiling.top >= number or any(tiling.candidates(number))
-            for tiling in self.tilings.values()
-        )
-        if not durable or (self.fork.base is not None and number > self.fork.base):
+    def _overdue(self, number: int) -> list[Missing]:
+        """The streams that hold up block `number`, where another one has it."""
+        late, durable = [], False
+        for stream, tiling in self.tilings.items():
+            pieces = list(tiling.candidates(number)) if tiling.top < number else []
+            durable = durable or bool(pieces) or tiling.top >= number
+            if tiling.top < number and not any(self._on_chain(tiling, p) for p in pieces):
+                late.append(stream)
+        known = self.fork.hash_at(number)
+        if not durable or (
+            known is None and self.fork.base is not None and number > self.fork.base
+        ):
             return []
+        if known is not None:
+            return [Missing(stream, number, number, known) for stream in late]
         start = self.facts.segment_start(number)
         end = start + self.facts.segment_blocks - 1
         return [Missing(stream, start, end, None) for stream in late]
-
-    def _lacks(self, tiling: Tiling, number: int) -> bool:
-        """Whether a stream has no load of a block that can become visible."""
-        if number <= tiling.top:
-            return False
-        pieces = tiling.candidates(number)
-        if number == tiling.top + 1:
-            return not any(self._on_chain(tiling, piece) for piece in pieces)
-        return all(self._contradicted(piece) for piece in pieces)
 
 
 def loads_of(rows: Sequence[LedgerRow]) -> list[Load]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -79,16 +78,24 @@ class InFlight:
 
     def take_lost(self) -> list[Missing]:
         """The segments that nobody is about to load, each once; asks the brokers."""
-        # Many segments share a partition: the brokers are asked once for each.
-        end_of, committed = cache(self.end_of), cache(self.committed)
-        lost = [
-            missing
-            for missing, trail in self._trails.items()
-            if _followed(trail, end_of, committed)
-        ]
+        lost = [missing for missing, trail in self._trails.items() if self._followed(trail)]
         for missing in lost:
             del self._trails[missing]
         return lost
+
+    def _followed(self, trail: Trail) -> bool:
+        while trail.steps:
+            position = trail.steps[0]
+            if trail.until is None:
+                trail.until = self.end_of(position)
+            # What is not known for now is not known to be lost either.
+            if trail.until is None or (read := self.committed(position)) is None:
+                return False
+            if read < trail.until:
+                return False
+            trail.steps.pop(0)
+            trail.until = None
+        return True
 
     def _steps(self, missing: Missing) -> list[Position]:
         size = self.facts.segment_blocks
@@ -108,26 +115,6 @@ class InFlight:
             topic = data_topic(stream, lane)
             steps.append((group, topic, partition_of(key, self.partitions[topic])))
         return steps
-
-
-def _followed(
-    trail: Trail,
-    end_of: Callable[[Position], int | None],
-    committed: Callable[[Position], int | None],
-) -> bool:
-    """Whether every group on the way has read what was there; goes on as far as it has."""
-    while trail.steps:
-        position = trail.steps[0]
-        if trail.until is None:
-            trail.until = end_of(position)
-        # What is not known for now is not known to be lost either.
-        if trail.until is None or (read := committed(position)) is None:
-            return False
-        if read < trail.until:
-            return False
-        trail.steps.pop(0)
-        trail.until = None
-    return True
 
 
 class Brokers:

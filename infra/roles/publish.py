@@ -31,7 +31,6 @@ from infra.roles.topic_reader import Read, TopicReader
 from infra.roles.whereabouts import is_gone, whereabouts
 from infra.settings import Settings
 from infra.storage import Storage
-from ingest.requests import request_envelope
 from schemas.codec import UnknownMessage, decode_publisher_claim, encode_publisher_claim
 from schemas.errors_roles import ClaimTooOld, FloorUnknown
 from schemas.segments import Envelope, ForkUpdate, PublisherClaim
@@ -266,7 +265,8 @@ class PublishRole:
         self._doubts.look(publisher.doubt, time.monotonic())
         row = publisher.visible()
         for wanted in requests.take(row.head.number if row is not None else -1):
-            producer.deliver_blocking(request_envelope(wanted))
+            log.warning("segment_wanted", reason=wanted.headers.get("reason", ""))
+            producer.deliver_blocking(wanted)
 
     def _follow(self, storage: Storage, producer: EnvelopeProducer, publisher: Publisher) -> None:
         """Follow the topic `forks`, in a thread of its own."""

@@ -1,63 +1,23 @@
-"""Request that lost segments are ingested again, once nothing on its way can bring them."""
+"""Core segments that a publisher misses in, requests to ingest them once more out."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import structlog
 
 from infra.roles.in_flight import InFlight
+from schemas.codec import encode_segment_wanted
 from schemas.errors_roles import SegmentNotBrought
-from schemas.segments import SegmentWanted
-from sinks.canon_row import Missing, streams_by_range
+from schemas.segments import REQUESTS, Envelope, SegmentWanted
+from sinks.canon_row import Missing
 
 log = structlog.get_logger(__name__)
 
 ATTEMPTS_MAX = 5
 """How often one segment is asked for before the publisher halts."""
-
-
-@dataclass(frozen=True, slots=True)
-class LostRange:
-    """Consecutive lost segments, or head blocks, of the same streams: one request."""
-
-    starts: tuple[int, ...]
-    """First block of each."""
-    to_block: int
-    """Last block of the last."""
-    last_hash: bytes | None
-    """Its hash, where it is known."""
-    streams: tuple[str, ...]
-    """The streams that have no load of them."""
-
-    @property
-    def from_block(self) -> int:
-        """First block of the first."""
-        return self.starts[0]
-
-
-def lost_ranges(lost: Iterable[Missing]) -> list[LostRange]:
-    """Join what is lost: all streams of a segment, and head blocks that follow one another.
-
-    Whole segments stay apart: an ingester takes them from history, each as one fetch.
-    """
-    found: list[LostRange] = []
-    for (first, last, last_hash), streams in streams_by_range(lost).items():
-        before = found[-1] if found else None
-        single = first == last and last_hash is not None
-        if (
-            single
-            and before is not None
-            and (before.streams, before.to_block) == (streams, first - 1)
-            and len(before.starts) == before.to_block - before.from_block + 1
-        ):
-            found[-1] = LostRange((*before.starts, first), last, last_hash, streams)
-        else:
-            found.append(LostRange((first,), last, last_hash, streams))
-    return found
 
 
 def aside(ask: Callable[[], None]) -> None:
@@ -106,7 +66,7 @@ class SegmentRequests:
         with self._lock:
             self._new.append(missing)
 
-    def take(self, visible_head: int) -> list[SegmentWanted]:
+    def take(self, visible_head: int) -> list[Envelope]:
         """The requests that are due; never waits.
 
         Raises
@@ -128,15 +88,14 @@ class SegmentRequests:
             self._start(self._ask)
         return due + self._due(visible_head)
 
-    def _due(self, visible_head: int) -> list[SegmentWanted]:
+    def _due(self, visible_head: int) -> list[Envelope]:
         """The requests for what an answer said is lost, each once."""
         if not self._answered.is_set():
             return []
         if self._failure is not None:
             raise self._failure
         lost, self._lost = self._lost, []
-        ranges = lost_ranges(missing for missing in lost if missing.to_block > visible_head)
-        return [self._request(one) for one in ranges]
+        return [self._request(missing) for missing in lost if missing.to_block > visible_head]
 
     def _ask(self) -> None:
         try:
@@ -146,45 +105,33 @@ class SegmentRequests:
         finally:
             self._answered.set()
 
-    def _request(self, lost: LostRange) -> SegmentWanted:
-        names = ", ".join(lost.streams)
-        attempts = self._count_attempt(lost)
+    def _request(self, missing: Missing) -> Envelope:
+        key = (missing.stream, missing.from_block)
+        attempts = self._asked[key] = self._asked.get(key, 0) + 1
         if attempts > 1:
-            late = SegmentNotBrought(
-                segment=f"{lost.from_block}-{lost.to_block}",
-                stream=names,
-                attempts=attempts - 1,
-                from_block=lost.from_block,
-                to_block=lost.to_block,
-            )
+            segment = f"{missing.from_block}-{missing.to_block}"
+            late = SegmentNotBrought(segment=segment, stream=missing.stream, attempts=attempts - 1)
             if attempts > ATTEMPTS_MAX:
                 raise late
             log.warning(
                 "segment_still_wanted", code=late.code, what=late.what_text, fix=late.fix_text
             )
         self._count += 1
-        log.warning(
-            "segment_wanted",
-            from_block=lost.from_block,
-            to_block=lost.to_block,
-            streams=list(lost.streams),
-        )
-        return SegmentWanted(
+        wanted = SegmentWanted(
             chain_id=self._chain_id,
-            from_block=lost.from_block,
-            to_block=lost.to_block,
-            last_hash=lost.last_hash,
-            streams=lost.streams,  # type: ignore[arg-type]
+            from_block=missing.from_block,
+            to_block=missing.to_block,
+            last_hash=missing.last_hash,
+            streams=(missing.stream,),  # type: ignore[arg-type]
             request_id=f"{self._asker}.{self._count}",
-            reason=f"the publisher has no load of {names}",
+            reason=f"the publisher has no load of {missing.stream}",
             requested_at_ms=int(time.time() * 1000),
         )
-
-    def _count_attempt(self, lost: LostRange) -> int:
-        """Count a request for each block of a range; the highest count."""
-        attempts = 0
-        for stream in lost.streams:
-            for first in lost.starts:
-                self._asked[stream, first] = self._asked.get((stream, first), 0) + 1
-                attempts = max(attempts, self._asked[stream, first])
-        return attempts
+        key_bytes = str(self._chain_id).encode()
+        headers = {
+            "chain_id": key_bytes.decode(),
+            "schema": "SegmentWanted",
+            "from": str(missing.from_block),
+            "to": str(missing.to_block),
+        }
+        return Envelope(REQUESTS, key_bytes, encode_segment_wanted(wanted), headers)

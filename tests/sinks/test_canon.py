@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from schemas.segments import BlockRef, ForkUpdate, Lane
 from sinks.canon import Canon
-from sinks.canon_row import CanonRow, CanonSettings, Change, Rewound
+from sinks.canon_row import CanonRow, Change, Rewound
 from tests.sinks.canon_ledger import FACTS, STREAMS, VERSIONS, ledger, ref
 from tests.sinks.canon_world import World
 
@@ -240,80 +240,6 @@ def test_lost_load_is_asked_for_by_name_after_a_while() -> None:
     (lost,) = canon.take_missing(60_000)
     assert (lost.stream, lost.from_block, lost.last_hash) == ("events", 5, ref(5).hash)
     assert canon.take_missing(60_001) == []
-
-
-def asked_for(canon: Canon, now_ms: int) -> set[tuple[str, int, int]]:
-    missing = canon.take_missing(now_ms)
-    assert all(lost.last_hash == ref(lost.to_block).hash for lost in missing)
-    return {(lost.stream, lost.from_block, lost.to_block) for lost in missing}
-
-
-def test_head_blocks_that_no_stream_has_are_all_asked_for_at_once() -> None:
-    blocks = tuple(ref(number) for number in range(5, 18))
-    canon = canon_at(ref(4), *blocks)
-    everywhere(canon, 10, 0, ref(4), "history")
-    everywhere(canon, 20, 17, ref(17))
-    assert shown(canon.step(0)).head == ref(4)
-    assert asked_for(canon, 0) == set()
-    assert asked_for(canon, 60_000) == {(s, n, n) for s in STREAMS for n in range(5, 17)}
-    assert asked_for(canon, 60_001) == set()
-    for block in blocks[:-1]:
-        everywhere(canon, 100 + 10 * block.number, block.number, block)
-    assert shown(canon.step(60_002)).head == ref(17)
-
-
-def test_only_the_streams_and_blocks_without_a_load_are_asked_for() -> None:
-    canon = canon_at(ref(4), *(ref(number) for number in range(5, 10)))
-    everywhere(canon, 10, 0, ref(4), "history")
-    for number in (6, 8, 9):
-        everywhere(canon, 10 * number, number, ref(number))
-    canon.add([ledger("blocks", 50, 5, ref(5)), ledger("logs", 71, 7, ref(7))])
-    assert asked_for(canon, 0) == set()
-    assert asked_for(canon, 60_000) == {
-        ("logs", 5, 5),
-        ("events", 5, 5),
-        ("blocks", 7, 7),
-        ("events", 7, 7),
-    }
-
-
-def test_a_load_of_another_branch_does_not_count_as_a_block_that_is_there() -> None:
-    canon = canon_at(ref(4), ref(5), ref(6))
-    everywhere(canon, 10, 0, ref(4), "history")
-    everywhere(canon, 20, 6, ref(6, "gone"))
-    assert asked_for(canon, 0) == set()
-    assert asked_for(canon, 60_000) == {(s, n, n) for s in STREAMS for n in (5, 6)}
-
-
-def test_a_block_is_asked_for_only_after_the_fork_has_named_it_for_the_whole_wait() -> None:
-    canon = canon_at(ref(4))
-    everywhere(canon, 10, 0, ref(4), "history")
-    assert asked_for(canon, 0) == set()
-    assert canon.apply_fork(ForkUpdate(1, ref(5), None, ref(4), (), (ref(5),), 0), 59_999)
-    assert asked_for(canon, 60_000) == set(), "the fork named it a millisecond ago"
-    assert canon.apply_fork(ForkUpdate(1, ref(6), None, ref(4), (), (ref(6),), 0), 119_999)
-    assert asked_for(canon, 120_000) == {(stream, 5, 5) for stream in STREAMS}
-    assert asked_for(canon, 180_000) == {(s, n, n) for s in STREAMS for n in (5, 6)}
-
-
-def test_one_answer_names_no_more_lost_blocks_than_its_limit() -> None:
-    canon = Canon(FACTS, VERSIONS, 0, 1, settings=CanonSettings(missing_blocks_max=3))
-    chain = tuple(ref(number) for number in range(4, 18))
-    assert canon.apply_fork(ForkUpdate(1, chain[-1], None, chain[0], (), chain, 0), 0)
-    everywhere(canon, 10, 0, ref(4), "history")
-    assert asked_for(canon, 0) == set()
-    assert asked_for(canon, 60_000) == {(s, n, n) for s in STREAMS for n in range(5, 8)}
-
-
-def test_history_that_was_asked_for_takes_the_place_of_lost_head_blocks() -> None:
-    canon = canon_at(ref(4), *(ref(number) for number in range(5, 12)))
-    everywhere(canon, 10, 0, ref(4), "history")
-    for number in (5, 6, 10, 11):
-        everywhere(canon, 10 * number, number, ref(number))
-    assert shown(canon.step(0)).head == ref(6)
-    assert canon.apply_fork(ForkUpdate(1, ref(11), None, ref(9), (), (), 0), 0)
-    everywhere(canon, 200, 5, ref(9), "history")
-    assert shown(canon.step(0)).head == ref(11)
 
 
 def test_snapshot_above_a_tip_that_is_not_final_does_not_build_on_it() -> None:
